@@ -1,0 +1,1 @@
+"""Collecting, episodes on disk, and windows for training."""

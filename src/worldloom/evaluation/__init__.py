@@ -1,0 +1,1 @@
+"""Trackers, metrics and the report."""

@@ -1,0 +1,1 @@
+"""Rollouts, dream environments, video."""

@@ -1,0 +1,45 @@
+"""The families. Each is found by its name in :data:`FAMILIES`; importing this module loads none of them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+from worldloom.configs import from_json
+from worldloom.contract import Spec, WorldloomError, WorldModel
+
+FAMILIES: dict[str, tuple[str, str]] = {
+    "diffusion": ("worldloom.models.diffusion", "Diffusion"),
+    "lab": ("worldloom.models.lab", "Lab"),
+    "recurrent": ("worldloom.models.recurrent", "Recurrent"),
+}
+"""Family name to (module, class). The class has an attribute ``Config``, its typed configuration."""
+
+
+def family(name: str) -> type[Any]:
+    """The class of a family, by name; an unknown name raises with the nearest one."""
+    if name not in FAMILIES:
+        near = difflib.get_close_matches(name, FAMILIES, 1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Families: {', '.join(FAMILIES)}."
+        raise WorldloomError(f"There is no model family {name!r}. {hint}")
+    module, cls = FAMILIES[name]
+    return getattr(importlib.import_module(module), cls)
+
+
+def build(name: str, spec: Spec, config: Any = None) -> WorldModel:
+    """A new model of a family for a world. ``config`` is the family's Config, its JSON, or None for the default."""
+    cls = family(name)
+    if config is None:
+        config = cls.Config()
+    elif isinstance(config, dict):
+        config = from_json(cls.Config, config, f"{name} config")
+    return cls(spec, config)
+
+
+def family_name(model: WorldModel) -> str:
+    """The registered name of a model's family."""
+    for name, (module, cls) in FAMILIES.items():
+        if (type(model).__module__, type(model).__name__) == (module, cls) or type(model) is family(name):
+            return name
+    raise WorldloomError(f"{type(model).__name__} is not a registered family: {', '.join(FAMILIES)}.")

@@ -1,0 +1,46 @@
+"""Random draws that are a pure function of (row's key, frame, place of the draw), whatever else shares the batch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from worldloom.contract import mix
+
+
+def _hashes(key: Tensor, frame: Tensor, place: int, shape: tuple[int, ...]) -> Tensor:
+    """(B, prod(shape)) int64 hashes, one an element."""
+    row = mix(mix(key, frame), place)
+    count = math.prod(shape)
+    return mix(row[:, None], torch.arange(count, device=key.device)[None])
+
+
+def _unit(bits: Tensor) -> Tensor:
+    """24 low bits of each int64 as a float32 in (0, 1)."""
+    return ((bits & 0xFFFFFF).to(torch.float32) + 0.5) * (1.0 / (1 << 24))
+
+
+def uniform(
+    key: Int64[Tensor, " batch"], frame: Int64[Tensor, " batch"], place: int, shape: tuple[int, ...] = ()
+) -> Float[Tensor, "batch ..."]:
+    """Uniform draws in (0, 1), (B, *shape). ``place`` names the draw within the frame: every use needs its own."""
+    return _unit(_hashes(key, frame, place, shape)).reshape(-1, *shape)
+
+
+def normal(
+    key: Int64[Tensor, " batch"], frame: Int64[Tensor, " batch"], place: int, shape: tuple[int, ...] = ()
+) -> Float[Tensor, "batch ..."]:
+    """Standard normal draws, (B, *shape), by Box and Muller's transform of the two halves of each hash."""
+    bits = _hashes(key, frame, place, shape)
+    radius = torch.sqrt(-2.0 * torch.log(_unit(bits)))
+    return (radius * torch.cos((2.0 * math.pi) * _unit(bits >> 32))).reshape(-1, *shape)
+
+
+def gumbel(
+    key: Int64[Tensor, " batch"], frame: Int64[Tensor, " batch"], place: int, shape: tuple[int, ...] = ()
+) -> Float[Tensor, "batch ..."]:
+    """Gumbel draws, (B, *shape): ``argmax(logits + gumbel)`` samples a categorical distribution."""
+    return -torch.log(-torch.log(uniform(key, frame, place, shape)))

@@ -1,0 +1,1 @@
+"""Exact simulators with ground truth, and the bridge to Gymnasium."""
