@@ -73,7 +73,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return {k: _value(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint in (int, float, str, bool):
-        if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-            raise ConfigError(f"{where} must be {hint.__name__}, found {value!r}.")
+    wrong = hint in (int, float, str, bool) and not isinstance(value, hint)
+    if wrong or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{where} must be {hint.__name__}, found {value!r}.")
     return value

@@ -55,7 +55,7 @@ class World(Protocol):
 
 
 def sample_action(control: Control, num: int, rng: np.random.Generator) -> np.ndarray:
-    """(num, ...) uniform random actions: over the choices, or within the bounds (unbounded entries: standard normal)."""
+    """(num, ...) uniform random actions over the choices or within the bounds (unbounded: standard normal)."""
     if control.kind == "discrete":
         return rng.integers(0, control.n, num)
     low = np.array(control.low or [-np.inf] * control.shape[0])
