@@ -488,7 +488,7 @@ class WorldModel(nn.Module, ABC):
     def loss(self, segment: Segment, generator: torch.Generator | None = None) -> Loss:
         """Training loss of a segment (B, T, ...), averaged over its valid frames.
 
-        ``generator`` (on the CPU) drives the draws of training, so that a resumed run repeats them.
+        ``generator`` (on the model's device) drives the draws of training, so that a resumed run repeats them.
         """
 
     @abstractmethod
