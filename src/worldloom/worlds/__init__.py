@@ -1,1 +1,41 @@
 """Exact simulators with ground truth, and the bridge to Gymnasium."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from worldloom.contract import WorldloomError
+from worldloom.worlds.base import Frames, World, sample_action
+
+BUILT_IN = ("balls",)
+"""Names of the worlds that come with the library."""
+
+
+def make_world(name: str, num: int = 1, **options: Any) -> World:
+    """``num`` worlds side by side.
+
+    name: a built-in name (:data:`BUILT_IN`), a Gymnasium id such as ``ALE/Pong-v5``, or ``module:Class`` of a Gymnasium
+    environment. options: for ``balls`` the fields of :class:`~worldloom.worlds.balls.BallsConfig` and ``seed``; for
+    Gymnasium what :class:`~worldloom.worlds.gym.GymWorld` takes.
+    """
+    if name == "balls":
+        from worldloom.configs import from_json
+        from worldloom.worlds.balls import Balls, BallsConfig
+
+        seed = options.pop("seed", 0)
+        return Balls(from_json(BallsConfig, options, "balls"), num, seed)
+    if ":" in name or "/" in name or re.search(r"-v\d+$", name):
+        from worldloom.worlds.gym import GymWorld
+
+        return GymWorld(name, num, **options)
+    near = difflib.get_close_matches(name, BUILT_IN, 1, 0.4)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Built-in worlds: {', '.join(BUILT_IN)}."
+    raise WorldloomError(
+        f"There is no world {name!r}. {hint} A Gymnasium environment is named by its id with the version "
+        "('CartPole-v1', 'ALE/Pong-v5') or as 'module:Class'."
+    )
+
+
+__all__ = ["BUILT_IN", "Frames", "World", "make_world", "sample_action"]
