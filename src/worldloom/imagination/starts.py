@@ -1,0 +1,56 @@
+"""A few held-out starts in one file, so that a run can dream without its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from worldloom.contract import Segment, WorldloomError
+from worldloom.files import DamagedFileError, load_tensors, save_tensors
+
+STARTS_FILE = "starts.safetensors"
+
+
+def save_starts(path: str | Path, segment: Segment) -> str:
+    """Write a segment (B, T, ...) of starts to one file, atomically; returns the file's hash.
+
+    The tensors are named ``obs.<sensor>``, ``control.<name>``, ``first``, ``valid`` and, where known, ``reward`` and
+    ``terminal``.
+    """
+    tensors = {f"obs.{name}": x for name, x in segment.obs.items()}
+    tensors |= {f"control.{name}": x for name, x in segment.control.items()}
+    tensors |= {"first": segment.first, "valid": segment.valid}
+    tensors |= {n: x for n, x in (("reward", segment.reward), ("terminal", segment.terminal)) if x is not None}
+    return save_tensors(Path(path), tensors, {"kind": "starts"})
+
+
+def load_starts(path: str | Path) -> Segment:
+    """Read what :func:`save_starts` wrote. ``path`` is the file, or a run's folder that holds ``starts.safetensors``.
+
+    Raises :class:`WorldloomError` where there is no such file or it is something else, and
+    :class:`DamagedFileError` where it is damaged.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / STARTS_FILE
+        if not file.exists():
+            raise WorldloomError(
+                f"{path} holds no {STARTS_FILE}: it is not a run, or its training has not begun. Give the folder of a "
+                "run, or a prompt of your own."
+            )
+    tensors, meta = load_tensors(file)
+    if meta.get("kind") != "starts":
+        raise WorldloomError(f"{file} holds no starts but {sorted(meta) or 'plain tensors'}. Give a {STARTS_FILE}.")
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+
+    obs, first, valid = part("obs."), tensors.get("first"), tensors.get("valid")
+    if not obs or first is None or valid is None or first.ndim != 2:
+        raise DamagedFileError(f"{file} lacks sensors, 'first' or 'valid'; it was not written by save_starts.")
+    lead = tuple(first.shape)
+    if first.dtype != torch.bool or valid.dtype != torch.bool or any(tuple(x.shape[:2]) != lead for x in obs.values()):
+        raise DamagedFileError(f"{file} does not fit together: every sensor must begin with {lead}.")
+    return Segment(obs, part("control."), first, valid, tensors.get("reward"), tensors.get("terminal"))
