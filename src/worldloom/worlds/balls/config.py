@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from worldloom.contract import WorldloomError
 
 PUSHES = ("stay", "left", "right", "up", "down")
 """Names of the discrete actions, in order."""
+ACTIONS = ("none", "discrete", "continuous", "continuous_all")
+TASKS = ("none", "goal")
 
 
 class BallsError(WorldloomError):
@@ -84,14 +86,16 @@ class BallsConfig:
             (self.balls >= 1, f"at least one ball, found {self.balls}"),
             (0.5 <= low <= high, f"a radius of at least 0.5 px (low <= high), found {self.radius}"),
             (
-                2 * high <= min(self.height, self.width),
-                f"discs that fit: radius {high} needs a frame of {2 * high:g} px, found {self.height}x{self.width}",
+                2 * high < min(self.height, self.width),
+                f"a frame larger than its discs ({2 * high:g} px across), found {self.height}x{self.width}",
             ),
             (self.speed >= 0, f"speed >= 0, found {self.speed}"),
             (0 <= self.pushed < self.balls, f"pushed to be one of its {self.balls} balls, found {self.pushed}"),
             (self.goal_radius > 0, f"goal_radius > 0, found {self.goal_radius}"),
             (self.time_limit is None or self.time_limit >= 1, f"time_limit >= 1 or None, found {self.time_limit}"),
             (len(self.colours) > 0, "at least one colour"),
+            (self.action in ACTIONS, f"action to be one of {list(ACTIONS)}, found {self.action!r}"),
+            (self.task in TASKS, f"task to be one of {list(TASKS)}, found {self.task!r}"),
             (
                 all(0 <= c <= 255 for rgb in self._all_colours() for c in rgb),
                 f"colours of 0 to 255, found {self._all_colours()}",
@@ -101,12 +105,6 @@ class BallsConfig:
                 f"an occluder (left, top, right, bottom) with left < right and top < bottom, found {self.occluder}",
             ),
         ]
-        for allowed in fields(self):
-            if allowed.name in ("action", "task"):
-                choices = {"action": ("none", "discrete", "continuous", "continuous_all"), "task": ("none", "goal")}
-                value = getattr(self, allowed.name)
-                names = choices[allowed.name]
-                checks.append((value in names, f"{allowed.name} to be one of {list(names)}, found {value!r}"))
         for fine, wanted in checks:
             if not fine:
                 raise BallsError(f"A world of balls needs {wanted}.")

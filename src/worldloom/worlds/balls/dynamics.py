@@ -140,7 +140,8 @@ class _Motion:
         if self.a is not None:
             e = self.a[:, j] - self.a[:, i]
             for row, pair in np.argwhere((e != 0).any(-1)):
-                time[row, pair] = _quartic_time(d[row, pair], w[row, pair], e[row, pair], self.reach[row, pair])
+                reach = float(self.reach[row, pair])
+                time[row, pair] = _quartic_time(d[row, pair], w[row, pair], e[row, pair], reach, slow[row, pair])
         return time
 
     def move(self, time: np.ndarray) -> None:
@@ -175,7 +176,7 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _fall_time(gap: np.ndarray, v: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """First t >= 0 with v t + a t²/2 = gap while moving towards the wall; each root in its form without cancellation."""
+    """First t >= 0 with v t + a t²/2 = gap and v + a t >= 0, each root in its form without cancellation."""
     gap = np.maximum(gap, 0.0)
     root = v * v + 2 * a * gap
     speed = np.sqrt(np.maximum(root, 0.0))
@@ -183,14 +184,20 @@ def _fall_time(gap: np.ndarray, v: np.ndarray, a: np.ndarray) -> np.ndarray:
     return np.where(v > 0, towards, np.where(a > 0, (speed - v) / a, np.inf))
 
 
-def _quartic_time(d: np.ndarray, w: np.ndarray, e: np.ndarray, reach: float) -> float:
+def _quartic_time(d: np.ndarray, w: np.ndarray, e: np.ndarray, reach: float, slow: float) -> float:
     """First time at which |d + w t + e t²/2| sinks to ``reach``: one disc lies on a wall and the other falls."""
-    c = max(float(d @ d) - float(reach) ** 2, 0.0)
-    coefficients = [0.25 * (e @ e), w @ e, w @ w + d @ e, 2 * (d @ w), c]
-    if c == 0.0 and (coefficients[3] < 0 or (coefficients[3] == 0 and coefficients[2] < 0)):
+    gap = float(d @ d) - reach**2
+    if gap <= 1e-12 and d @ w < -slow:
         return 0.0
-    roots = np.roots(coefficients)
-    times = roots[np.abs(roots.imag) < 1e-9 * (1 + np.abs(roots))].real
-    sinking = np.polyval(np.polyder(np.array(coefficients)), times) < 0
-    times = times[sinking & (times > 0)]
-    return float(times.min()) if len(times) else np.inf
+    f = np.array([0.25 * (e @ e), w @ e, w @ w + d @ e, 2 * (d @ w), max(gap, 0.0)])
+    slope = np.polyder(f)
+    roots = np.roots(f)
+    # Rounding moves a root by far less than this; Newton's steps then bring it home.
+    times = roots[np.abs(roots.imag) < 1e-6 * (1 + np.abs(roots))].real
+    times = times[(np.polyval(slope, times) < 0) & (times > 0)]
+    if not len(times):
+        return np.inf
+    time = float(times.min())
+    for _ in range(3):
+        time -= np.polyval(f, time) / np.polyval(slope, time)
+    return max(time, 0.0)

@@ -15,8 +15,8 @@ LUMA = (0.299, 0.587, 0.114)
 class Renderer:
     """Frames (N, C, H, W) uint8 of discs over a background, under an occluder.
 
-    A pixel's centre is at (column + 0.5, row + 0.5). A disc covers a pixel whose centre is at distance ``s`` from its own
-    by clip(r + 0.5 - s, 0, 1), the share of the pixel within a straight edge at that distance.
+    A pixel's centre is at (column + 0.5, row + 0.5). A disc covers a pixel whose centre is at distance ``s`` from its
+    own by clip(r + 0.5 - s, 0, 1), the share of the pixel within a straight edge at that distance.
     """
 
     def __init__(self, config: BallsConfig) -> None:

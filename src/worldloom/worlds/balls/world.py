@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from worldloom.contract import Control, Sensor, Spec
 from worldloom.worlds.balls.config import PUSHES, BallsConfig, BallsError
 from worldloom.worlds.balls.dynamics import advance
 from worldloom.worlds.balls.render import Renderer
+from worldloom.worlds.balls.starts import deepest_overlap, draw_start
 from worldloom.worlds.base import Frames
 
 DIRECTIONS = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]], float)
 """Direction of each of :data:`PUSHES`, and of the null action after them."""
-TRIES = 2000
-"""Draws of a disc's place before the box counts as too full."""
 SLACK = 1e-3
 """Overlap in px that :meth:`Balls.place` forgives, as stored positions are rounded to float32."""
 
@@ -23,8 +24,8 @@ class Balls:
 
     It shows ``camera`` (C, H, W) and, unless ``config.action`` is ``none``, is given ``action``. Truth with each frame:
     ``position`` (N, K, 2) and ``velocity`` (N, K, 2) float64 as (x, y) in px and px/frame, ``radius`` (N, K),
-    ``wall_hits`` (N, K, 2) and ``ball_hits`` (N, K, K) int32, the impacts since the frame before (by axis, by pair), and
-    with a goal ``goal`` (N, 2).
+    ``wall_hits`` (N, K, 2) and ``ball_hits`` (N, K, K) int32, the impacts since the frame before (by axis, by pair),
+    and with a goal ``goal`` (N, 2).
     """
 
     def __init__(self, config: BallsConfig | None = None, num: int = 1, seed: int = 0) -> None:
@@ -43,7 +44,7 @@ class Balls:
         self._goal = np.zeros((num, 2))
         self._time = np.zeros(num, np.int64)
         self._ended = np.ones(num, bool)
-        self._frames: Frames | None = None
+        self._last: tuple[Any, ...] | None = None
 
     def reset(self, seed: int | None = None, mask: np.ndarray | None = None) -> Frames:
         """Begin new episodes in all worlds, or in those marked by ``mask`` (N,) bool.
@@ -53,9 +54,9 @@ class Balls:
         mask = np.ones(self.num, bool) if mask is None else np.asarray(mask, bool)
         if mask.shape != (self.num,):
             raise BallsError(f"The mask of a reset has shape ({self.num},), found {mask.shape}.")
-        if self._frames is None and not mask.all():
+        if self._last is None and not mask.all():
             raise BallsError("The first reset begins all worlds: call reset() without a mask.")
-        for i in np.flatnonzero(mask):
+        for i in np.flatnonzero(mask).tolist():
             if seed is not None:
                 self._random[i] = np.random.default_rng((seed, i))
             self._x[i], self._v[i], self._r[i], self._goal[i] = draw_start(self.config, self._random[i])
@@ -72,12 +73,12 @@ class Balls:
     ) -> Frames:
         """Begin new episodes from given states: (N, K, 2) px, (N, K, 2) px/frame, (N, K) px, (N, 2) px.
 
-        Without ``radius`` or ``goal`` those of now stay (for the radius: the configured one, if it is the same for all).
+        Without ``radius`` or ``goal`` those of now stay (for the radius: the configured one, if all have the same).
         Raises :class:`BallsError` where discs overlap or stick out of the box.
         """
         low, high = self.config.radii
         if radius is None:
-            fresh = self._frames is None or low == high
+            fresh = self._last is None or low == high
             if fresh and low != high:
                 raise BallsError("The radius of these balls is drawn: give place() the radius, or reset() first.")
             radius = np.full_like(self._r, low) if fresh else self._r
@@ -119,7 +120,7 @@ class Balls:
 
     def step(self, action: np.ndarray | None = None) -> Frames:
         """Push, move on by one frame and look. Without actions give None (or zeros)."""
-        if self._frames is None:
+        if self._last is None:
             raise BallsError("Call reset() before step().")
         if self._ended.any():
             which = np.flatnonzero(self._ended).tolist()
@@ -137,9 +138,7 @@ class Balls:
         late = self._time >= config.time_limit if config.time_limit is not None else np.zeros(self.num, bool)
         truncated = late & ~terminal
         self._ended = terminal | truncated
-        obs = {"camera": self._draw(slice(None))}
-        self._frames = Frames(obs, terminal, truncated, reward, self._truth(walls, pairs))
-        return _copy(self._frames)
+        return self._look(terminal, truncated, reward, walls, pairs)
 
     def close(self) -> None:
         """Nothing to free."""
@@ -177,27 +176,28 @@ class Balls:
     def _begin(self, mask: np.ndarray) -> Frames:
         """The first frame of the worlds in ``mask``; the others repeat their last."""
         n, k = self._r.shape
-        fresh = self._truth(np.zeros((n, k, 2), np.int32), np.zeros((n, k, k), np.int32))
         reward = np.zeros(n, np.float32) if self.config.task == "goal" else None
-        new = Frames({"camera": self._draw(mask)}, np.zeros(n, bool), np.zeros(n, bool), reward, fresh)
-        if self._frames is None or mask.all():
-            self._frames = new
-        else:
-            self._frames = _merge(self._frames, new, mask)
-        return _copy(self._frames)
+        fresh = (np.zeros(n, bool), np.zeros(n, bool), reward, np.zeros((n, k, 2), int), np.zeros((n, k, k), int))
+        # The frames of the others need not be kept: the same state draws the same picture.
+        return self._look(*(_pick(mask, new, old) for new, old in zip(fresh, self._last or fresh, strict=True)))
 
-    def _draw(self, rows: np.ndarray | slice) -> np.ndarray:
-        goal = self._goal[rows] if self.config.task == "goal" else None
-        drawn = self._renderer.draw(self._x[rows], self._r[rows], goal)
-        if len(drawn) == self.num:
-            return drawn
-        frames = np.zeros((self.num, *drawn.shape[1:]), np.uint8)
-        frames[rows] = drawn
-        return frames
-
-    def _truth(self, walls: np.ndarray, pairs: np.ndarray) -> dict[str, np.ndarray]:
-        truth = {"position": self._x, "velocity": self._v, "radius": self._r, "wall_hits": walls, "ball_hits": pairs}
-        return truth | ({"goal": self._goal} if self.config.task == "goal" else {})
+    def _look(
+        self,
+        terminal: np.ndarray,
+        truncated: np.ndarray,
+        reward: np.ndarray | None,
+        walls: np.ndarray,
+        pairs: np.ndarray,
+    ) -> Frames:
+        """Draw the state of now, and remember what came with it. Nothing handed out is written to again."""
+        self._last = (terminal, truncated, reward, walls, pairs)
+        truth = {"position": self._x.copy(), "velocity": self._v.copy(), "radius": self._r.copy()}
+        truth |= {"wall_hits": walls.astype(np.int32), "ball_hits": pairs.astype(np.int32)}
+        goal = self._goal.copy() if self.config.task == "goal" else None
+        if goal is not None:
+            truth["goal"] = goal
+        obs = {"camera": self._renderer.draw(self._x, self._r, goal)}
+        return Frames(obs, terminal.copy(), truncated.copy(), None if reward is None else reward.copy(), truth)
 
 
 def spec_of(config: BallsConfig) -> Spec:
@@ -214,71 +214,6 @@ def spec_of(config: BallsConfig) -> Spec:
     return Spec(shown, given, config.fps)
 
 
-def draw_start(
-    config: BallsConfig, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """A start: position (K, 2) without overlap, velocity (K, 2), radius (K,), goal (2,) away from the pushed disc."""
-    k, box = config.balls, np.array([config.width, config.height], float)
-    low, high = config.radii
-    radius = random.uniform(low, high, k) if low < high else np.full(k, low)
-    velocity = random.uniform(-config.speed, config.speed, (k, 2))
-    position = np.zeros((k, 2))
-    # Large discs first: they are the hardest to place.
-    for count, disc in enumerate(order := np.argsort(-radius, kind="stable")):
-        others = order[:count]
-        for _ in range(TRIES):
-            place = random.uniform(radius[disc], box - radius[disc])
-            away = position[others] - place
-            if (np.hypot(away[:, 0], away[:, 1]) > radius[others] + radius[disc]).all():
-                position[disc] = place
-                break
-        else:
-            raise BallsError(
-                f"No room for {k} discs of radius {config.radius} in {config.width}x{config.height}: "
-                "take fewer or smaller discs, or a larger frame."
-            )
-    goal = np.zeros(2)
-    if config.task == "goal":
-        inset = np.minimum(config.goal_radius, box / 2)
-        for _ in range(TRIES):
-            goal = random.uniform(inset, box - inset)
-            if np.hypot(*(goal - position[config.pushed])) > config.goal_radius:
-                break
-        else:
-            raise BallsError(f"A goal of radius {config.goal_radius} covers the whole frame: make it smaller.")
-    return position, velocity, radius, goal
-
-
-def deepest_overlap(position: np.ndarray, radius: np.ndarray) -> float:
-    """Largest overlap of two discs of one world, px; 0 where none touch. position: (N, K, 2); radius: (N, K)."""
-    i, j = np.triu_indices(radius.shape[1], 1)
-    if not len(i):
-        return 0.0
-    away = position[:, j] - position[:, i]
-    return max(0.0, float((radius[:, i] + radius[:, j] - np.hypot(away[..., 0], away[..., 1])).max()))
-
-
-def _merge(old: Frames, new: Frames, mask: np.ndarray) -> Frames:
-    """``new`` in the worlds marked by ``mask``, ``old`` in the others."""
-
-    def pick(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), b, a)
-
-    return Frames(
-        {name: pick(old.obs[name], x) for name, x in new.obs.items()},
-        pick(old.terminal, new.terminal),
-        pick(old.truncated, new.truncated),
-        None if old.reward is None or new.reward is None else pick(old.reward, new.reward),
-        {name: pick(old.truth[name], x) for name, x in new.truth.items()},
-    )
-
-
-def _copy(frames: Frames) -> Frames:
-    """What the receiver may keep and write to."""
-    return Frames(
-        {name: x.copy() for name, x in frames.obs.items()},
-        frames.terminal.copy(),
-        frames.truncated.copy(),
-        None if frames.reward is None else frames.reward.copy(),
-        {name: x.copy() for name, x in frames.truth.items()},
-    )
+def _pick(mask: np.ndarray, new: Any, old: Any) -> Any:
+    """``new`` in the worlds marked by ``mask``, ``old`` in the others; None where there is none."""
+    return None if new is None else np.where(mask.reshape(-1, *[1] * (new.ndim - 1)), new, old)
