@@ -1,0 +1,79 @@
+"""Plain encoders and decoders between frames and vectors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def mlp(width_in: int, width: int, layers: int, width_out: int | None = None, *, zero: bool = False) -> nn.Sequential:
+    """``layers`` of Linear, RMSNorm, SiLU, then a Linear to ``width_out`` where given (``zero``: initialised to 0)."""
+    parts: list[nn.Module] = []
+    for i in range(layers):
+        parts += [nn.Linear(width if i else width_in, width), nn.RMSNorm(width, 1e-4), nn.SiLU()]
+    if width_out is not None:
+        last = nn.Linear(width if layers else width_in, width_out)
+        if zero:
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        parts.append(last)
+    return nn.Sequential(*parts)
+
+
+def _plan(shape: tuple[int, ...], channels: int) -> tuple[tuple[int, int], list[int]]:
+    """Height and width padded to what halves evenly down to about four pixels, and the channels of each halving."""
+    _, height, width = shape
+    stages = max(1, int(math.log2(max(height, width) / 4)))
+    unit = 2**stages
+    padded = (math.ceil(height / unit) * unit, math.ceil(width / unit) * unit)
+    return padded, [channels * min(2**i, 4) for i in range(stages)]
+
+
+class ConvEncoder(nn.Module):
+    """A frame (C, H, W) of any size to a vector, by halvings down to about 4×4."""
+
+    def __init__(self, shape: tuple[int, ...], channels: int):
+        super().__init__()
+        self.padded, widths = _plan(shape, channels)
+        parts: list[nn.Module] = []
+        for before, after in zip([shape[0], *widths], widths, strict=False):
+            parts += [nn.Conv2d(before, after, 4, 2, 1), nn.GroupNorm(1, after), nn.SiLU()]
+        self.net = nn.Sequential(*parts, nn.Flatten())
+        unit = 2 ** len(widths)
+        self.width = widths[-1] * (self.padded[0] // unit) * (self.padded[1] // unit)
+
+    def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch features"]:
+        """Features of each frame, (B, ``width``)."""
+        extra_h, extra_w = self.padded[0] - x.shape[-2], self.padded[1] - x.shape[-1]
+        return self.net(F.pad(x, (0, extra_w, 0, extra_h)))
+
+
+class ConvDecoder(nn.Module):
+    """A vector to a frame (C, H, W), the mirror of :class:`ConvEncoder`; outputs are unbounded."""
+
+    def __init__(self, shape: tuple[int, ...], channels: int, width_in: int):
+        super().__init__()
+        self.shape = shape
+        padded, widths = _plan(shape, channels)
+        unit = 2 ** len(widths)
+        self.small = (widths[-1], padded[0] // unit, padded[1] // unit)
+        self.project = nn.Linear(width_in, math.prod(self.small))
+        parts: list[nn.Module] = []
+        widths = widths[::-1]
+        for before, after in zip(widths, [*widths[1:], None], strict=True):
+            parts += [nn.GroupNorm(1, before), nn.SiLU(), nn.ConvTranspose2d(before, after or shape[0], 4, 2, 1)]
+        self.net = nn.Sequential(*parts)
+
+    def forward(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch channel height width"]:
+        """A frame for each vector."""
+        out: Tensor = self.net(self.project(x).unflatten(-1, self.small))
+        return out[..., : self.shape[1], : self.shape[2]]
+
+
+def image_floats(x: Tensor) -> Tensor:
+    """uint8 images as float32 in [0, 1]."""
+    return x.to(torch.float32) / 255
