@@ -1,0 +1,6 @@
+"""Diffusion world models: corruption, backbone, loss and sampler are four things in four files."""
+
+from worldloom.models.diffusion.backbone import BackboneConfig as BackboneConfig
+from worldloom.models.diffusion.flow import FlowConfig as FlowConfig
+from worldloom.models.diffusion.model import Diffusion as Diffusion
+from worldloom.models.diffusion.model import DiffusionConfig as DiffusionConfig

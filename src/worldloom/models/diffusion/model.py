@@ -1,0 +1,307 @@
+"""Next-frame diffusion behind the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from worldloom.contract import (
+    ContractError,
+    Controls,
+    Loss,
+    Segment,
+    Spec,
+    State,
+    WorldModel,
+    row_keys,
+)
+from worldloom.models.diffusion.backbone import Backbone, BackboneConfig, fourier
+from worldloom.models.diffusion.flow import (
+    FlowConfig,
+    corrupt,
+    draw_levels,
+    euler,
+    loss_weight,
+    times,
+    to_clean,
+    visible,
+)
+from worldloom.nn import noise
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Next-frame diffusion with a temporal stem."""
+
+    history: int = 6
+    """Past frames in the stem. Fewer may be known: an episode's start, or a short prompt."""
+    prompt: int = 2
+    """Least history that is trained. With less the next frame is a guess, whose large error would drown the rest."""
+    short: float = 0.25
+    """Share of training windows whose history is cut to a random length from ``prompt`` on."""
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    """The network."""
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    """Noise levels and loss."""
+    steps: int = 2
+    """Denoising steps of a dreamed frame."""
+    targets: int = 4
+    """Frames of a training window that are targets, its last ones; those before are only history."""
+    context_noise: float = 0.0
+    """Largest noise mixed into the past while training, a level a frame, told to the model. At sampling the past is
+    declared clean."""
+    self_forcing: float = 0.0
+    """Share of training windows whose past is partly the model's own dream, so that it learns to correct its drift."""
+
+    @classmethod
+    def debug(cls) -> DiffusionConfig:
+        """Tiny: trains on a CPU in seconds."""
+        return cls(history=3, backbone=BackboneConfig(width=16, deep_width=16, blocks=1, deep_blocks=1, condition=32))
+
+
+class Diffusion(WorldModel):
+    """A causal diffusion model of one image sensor.
+
+    State: ``past`` (B, history, C, H, W) float in [-1, 1], newest last; ``known`` (B, history) bool, which of them exist;
+    ``actions`` (B, history, A), the embedded-to-be controls that led to them.
+    """
+
+    Config = DiffusionConfig
+    capabilities: ClassVar[frozenset[str]] = frozenset({"decode"})
+
+    def __init__(self, spec: Spec, config: DiffusionConfig | None = None):
+        config = config or DiffusionConfig()
+        super().__init__(spec, config)
+        reason = self.supports(spec)
+        if reason:
+            raise ContractError(reason)
+        self.config: DiffusionConfig = config
+        (self.sensor,) = spec.images
+        self.shape = spec.images[self.sensor].shape
+        self.net = Backbone(config.backbone, self.shape[0], config.history)
+        d, k = config.backbone.condition, config.history
+        self.controls = nn.ModuleDict()
+        for name, control in spec.given.items():
+            discrete = control.kind == "discrete"
+            self.controls[name] = nn.Embedding(control.n + 1, d) if discrete else nn.Linear(control.shape[0], d)
+        # One slot a frame for the known-or-not flag and noise level of each past frame, and for each frame's controls.
+        self.context = nn.Linear(2 * k, d)
+        self.slots = nn.Linear((k + 1) * d, d, bias=False) if spec.given else None
+        self.level = nn.Sequential(nn.Linear(32, d), nn.SiLU(), nn.Linear(d, d))
+        self.mixer = nn.Sequential(nn.SiLU(), nn.Linear(d, d), nn.SiLU())
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @staticmethod
+    def supports(spec: Spec) -> str | None:
+        """Why this family can't model ``spec``, or None when it can."""
+        if len(spec.images) != 1:
+            return (
+                f"The diffusion family dreams one image sensor; this world shows {len(spec.images)} "
+                f"({', '.join(spec.shown)}). Choose one, or use the recurrent family."
+            )
+        odd = [n for n, c in spec.given.items() if c.kind not in ("discrete", "continuous") or c.per == "once"]
+        return f"The diffusion family takes discrete and continuous controls per frame, not {odd}." if odd else None
+
+    @property
+    def window(self) -> int:
+        """Length of training windows that suits this model."""
+        return self.config.history + self.config.targets
+
+    # ------------------------------------------------------------------------------ pieces
+
+    def _pad(self, x: Tensor) -> Tensor:
+        """Pad (N, C, H, W) below and to the right to the multiple that the network needs."""
+        m = self.net.multiple
+        h, w = -x.shape[-2] % m, -x.shape[-1] % m
+        return F.pad(x, (0, w, 0, h), value=-1.0) if h or w else x
+
+    def _crop(self, x: Tensor) -> Tensor:
+        return x[..., : self.shape[1], : self.shape[2]]
+
+    def _embed(self, control: Mapping[str, Tensor]) -> Tensor | None:
+        """Sum of the embedded controls, (..., condition); None for plain video."""
+        parts = [module(control[name]) for name, module in self.controls.items()]
+        return torch.stack(parts).sum(0) if parts else None
+
+    def _condition(self, t: Tensor, known: Tensor, past_noise: Tensor, actions: Tensor | None) -> Tensor:
+        """(N, condition) from level (N,), known (N, K) bool, noise (N, K), embedded controls (N, K+1, condition)."""
+        cond = self.level(fourier(t, 32)) + self.context(torch.cat([known.to(t.dtype), past_noise], 1))
+        if self.slots is not None and actions is not None:
+            cond = cond + self.slots(actions.flatten(1))
+        return self.mixer(cond)
+
+    def _denoise(self, noisy: Tensor, stem: Tensor, last: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        """Clean-frame estimate (N, C, H, W). For target x the network emits the change since the last known frame."""
+        output = self.net(visible(noisy, t), stem, cond).float()
+        if self.config.flow.target == "x":
+            output = output + last
+        return to_clean(self.config.flow, output, noisy, t)
+
+    # ---------------------------------------------------------------------------- training
+
+    def _histories(self, x: Tensor, start: int) -> Tensor:
+        """(B, T, ...) to (B, T - start, K, ...): the K entries before each frame from ``start`` on, zeros where none."""
+        k = self.config.history
+        padded = torch.cat([x.new_zeros(x.shape[0], k, *x.shape[2:]), x], 1)
+        # unfold puts the window last; entry j of the window that ends before frame t is frame t - K + j
+        return padded[:, start:-1].unfold(1, k, 1).movedim(-1, 2)
+
+    def loss(self, segment: Segment, generator: torch.Generator | None = None) -> Loss:
+        """Velocity-space squared error of the window's last ``targets`` frames, each at its own noise level."""
+        cfg, k = self.config, self.config.history
+        frames = segment.obs[self.sensor]
+        b, length = frames.shape[:2]
+        if length <= cfg.prompt:
+            raise ContractError(f"Training windows need more than prompt = {cfg.prompt} frames, found {length}.")
+        s = max(cfg.prompt, length - cfg.targets)
+        clean = self._pad(frames.flatten(0, 1).float().div_(127.5).sub_(1.0)).unflatten(0, (b, length))
+        # A past frame belongs to a target's history when it is real and no episode began between the two.
+        episode = segment.first.cumsum(1) + 1
+        alive = torch.where(segment.valid, episode, torch.zeros_like(episode))
+        known = self._histories(alive, s) == episode[:, s:, None]  # (B, T-s, K)
+        cut = torch.randint(cfg.prompt, k + 1, (b, 1, 1), device=clean.device, generator=generator)
+        full = torch.rand(b, 1, 1, device=clean.device, generator=generator) >= cfg.short
+        known = known & (full | (torch.arange(k, 0, -1, device=clean.device) <= cut))
+        past = self._histories(clean, s) * known[..., None, None, None]
+
+        if cfg.context_noise:
+            level = torch.rand(known.shape, device=clean.device, generator=generator) * cfg.context_noise
+            level = level * (torch.rand(known.shape, device=clean.device, generator=generator) < 0.5) * known
+            extra = torch.randn(past.shape, device=clean.device, generator=generator)
+            past = torch.lerp(past, extra, level[..., None, None, None])
+        else:
+            level = torch.zeros(known.shape, device=clean.device)
+
+        actions = None
+        embedded = self._embed(segment.control)
+        if embedded is not None:
+            earlier = self._histories(embedded, s) * known[..., None]
+            actions = torch.cat([earlier, embedded[:, s:, None]], 2).flatten(0, 1)
+
+        target = clean[:, s:].flatten(0, 1)
+        known, level, past = known.flatten(0, 1), level.flatten(0, 1), past.flatten(0, 1)
+        real = segment.valid[:, s:].flatten().to(target.dtype)
+        t = draw_levels(cfg.flow, (len(target),), target.device, generator)
+        e = torch.randn(target.shape, device=target.device, generator=generator)
+        noisy = corrupt(target, e, t)
+        cond = self._condition(t, known, level, actions)
+        stem = self.net.stem(past.flatten(1, 2))
+        predicted = self._denoise(noisy, stem, past[:, -1], t, cond)
+        error = (self._crop(predicted - target) ** 2).mean((1, 2, 3))
+        weight = loss_weight(cfg.flow, t) * real
+        total = (weight * error).sum() / real.sum().clamp_min(1)
+        pure = (t == 0) * real
+        onestep = (error * pure).sum() / pure.sum().clamp_min(1)
+        return Loss(total, {"onestep_mse": onestep.detach(), "x_mse": ((error * real).sum() / real.sum()).detach()})
+
+    # ---------------------------------------------------------------------------- dreaming
+
+    def start(self, batch: int, seed: int | Sequence[int] | Tensor = 0, control: Controls = None) -> State:
+        """An empty past."""
+        k, device = self.config.history, self.device
+        tensors = {
+            "key": row_keys(batch, seed, device),
+            "frame": torch.zeros(batch, dtype=torch.int64, device=device),
+            "past": torch.zeros(batch, k, *self.shape, device=device),
+            "known": torch.zeros(batch, k, dtype=torch.bool, device=device),
+        }
+        for name, given in self.spec.given.items():
+            tensors[f"given.{name}"] = given.null(batch, k, device=device)
+        return State(tensors)
+
+    def _push(self, state: State, frame: Tensor, control: Mapping[str, Tensor]) -> State:
+        """The state after one more frame (B, C, H, W), led to by ``control``."""
+
+        def shift(ring: Tensor, new: Tensor) -> Tensor:
+            return torch.cat([ring[:, 1:], new[:, None]], 1)
+
+        rings = {f"given.{name}": shift(state[f"given.{name}"], value) for name, value in control.items()}
+        known = torch.ones(state.batch, dtype=torch.bool, device=state.device)
+        return State(
+            {
+                "key": state.key,
+                "frame": state.frame + 1,
+                "past": shift(state["past"], frame),
+                "known": shift(state["known"], known),
+                **rings,
+            }
+        )
+
+    def observe(
+        self,
+        state: State,
+        obs: Mapping[str, Tensor],
+        control: Controls = None,
+        *,
+        first: Tensor | None = None,
+        donate: bool = False,
+    ) -> State:
+        """Append a true frame to the past."""
+        self.spec.check_obs({**obs}, state.batch)
+        given = self.spec.controls(control, state.batch, device=state.device)
+        if first is not None:
+            keep = ~first.to(state.device)
+            state = state.replace(
+                known=state["known"] & keep[:, None], past=state["past"] * keep[:, None, None, None, None]
+            )
+            for name, value in given.items():
+                null = self.spec.given[name].null(state.batch, device=state.device)
+                given[name] = torch.where(keep.reshape(-1, *[1] * (value.ndim - 1)), value, null)
+        frame = obs[self.sensor].to(state.device).float().div(127.5).sub(1.0)
+        return self._push(state, frame, given)
+
+    def step(self, state: State, control: Controls = None, *, donate: bool = False) -> State:
+        """Dream the next frame in ``config.steps`` denoising steps from keyed noise."""
+        given = self.spec.controls(control, state.batch, device=state.device)
+        shape = self._pad(state["past"][:, 0]).shape[1:]
+        x = noise.normal(state.key, state.frame, 0, tuple(shape))
+        past, actions = self._context(state, given)
+        stem = self.net.stem(past.flatten(1, 2))
+        schedule = times(self.config.steps)
+        for now, then in zip(schedule[:-1], schedule[1:], strict=True):
+            t = torch.full((state.batch,), now, device=state.device)
+            cond = self._condition(t, state["known"], torch.zeros_like(state["known"], dtype=t.dtype), actions)
+            x = euler(x, self._denoise(x, stem, past[:, -1], t, cond), now, then)
+        return self._push(state, self._crop(x).clamp(-1.0, 1.0), given)
+
+    def _context(self, state: State, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """(B, K, C, H', W') padded past and (B, K+1, condition) embedded controls; unknown entries are zero."""
+        known = state["known"]
+        past = self._pad(state["past"].flatten(0, 1)).unflatten(0, known.shape) * known[..., None, None, None]
+        embedded = self._embed({name: state[f"given.{name}"] for name in given})
+        new = self._embed(given)
+        if embedded is None or new is None:
+            return past, None
+        return past, torch.cat([embedded * known[..., None], new[:, None]], 1)
+
+    def decode(self, state: State, *, raw: bool = False) -> dict[str, Tensor]:
+        """The newest frame."""
+        unit = (state["past"][:, -1] + 1.0) / 2.0 * state["known"][:, -1, None, None, None]
+        return {self.sensor: unit if raw else (unit * 255.0).round().to(torch.uint8)}
+
+    def features(self, state: State) -> Tensor:
+        """(B, 4 × deep_width): coarse features of the newest frame seen as clean, after its past, pooled to 2×2."""
+        newest = self._pad(state["past"][:, -1])
+        earlier = State(
+            {
+                **state.tensors,
+                "past": torch.cat([torch.zeros_like(state["past"][:, :1]), state["past"][:, :-1]], 1),
+                "known": torch.cat([torch.zeros_like(state["known"][:, :1]), state["known"][:, :-1]], 1),
+                **{
+                    f"given.{name}": torch.cat([c.null(state.batch, 1, device=state.device), ring[:, :-1]], 1)
+                    for name, c in self.spec.given.items()
+                    for ring in [state[f"given.{name}"]]
+                },
+            }
+        )
+        past, actions = self._context(earlier, {name: state[f"given.{name}"][:, -1] for name in self.spec.given})
+        t = torch.ones(state.batch, device=state.device)
+        silent = torch.zeros_like(earlier["known"], dtype=t.dtype)
+        cond = self._condition(t, earlier["known"], silent, actions)
+        _, deep = self.net.trunk(visible(newest, t), self.net.stem(past.flatten(1, 2)), cond)
+        return F.adaptive_avg_pool2d(deep.float(), 2).flatten(1)
