@@ -1,0 +1,285 @@
+"""``train``: a model, a dataset, a configuration and a folder in; a run out. Run again, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worldloom.configs import from_json, to_json
+from worldloom.contract import WorldloomError, WorldModel
+from worldloom.files import load_tensors, write_json
+from worldloom.models.saved import MODEL_FILE, describe_model
+from worldloom.training.config import TrainConfig
+from worldloom.training.devices import pick_device, pick_precision
+from worldloom.training.held import HeldOut
+from worldloom.training.logs import JsonLog, plain
+from worldloom.training.malloc import tune_malloc
+from worldloom.training.progress import Progress, clock
+from worldloom.training.run import FORMAT, RunFolder, check_same, version_notes, versions
+from worldloom.training.signals import StopSignals
+from worldloom.training.trackers import make_tracker
+from worldloom.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a finished run says of itself: ``summary.json``, written last."""
+
+    path: str
+    """The run's folder, as it was given."""
+    steps: int
+    """Optimiser steps done."""
+    train_seconds: float
+    """Time in those steps, waiting for data included, over all resumes."""
+    total_seconds: float
+    """The same with validation, filmstrips and checkpoints."""
+    parameters: int
+    """Number of trained parameters."""
+    device: str
+    """Where it was trained."""
+    precision: str
+    """``float32`` or ``bf16``."""
+    loss: float | None
+    """Mean training loss over the last stretch of the log."""
+    val_loss: float | None
+    """Last validation loss; None where there was no validation."""
+
+
+def train(
+    model: WorldModel,
+    dataset: Any,
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    init: str | Path | None = None,
+    describe: Mapping[str, Any] | None = None,
+    force: bool = False,
+    echo: Callable[[str], None] | None = None,
+) -> RunSummary:
+    """Train ``model`` on the train split of a :class:`worldloom.data.store.Dataset`, into the folder ``out``.
+
+    Called again with the same arguments it resumes from the newest whole checkpoint; on a CPU with ``steps`` given the
+    outcome is bitwise as if it had never stopped. A finished run is left as it is. ``init`` is another run whose
+    weights to begin with. ``describe`` is kept in config.json (the recipe's name, say). ``force`` goes on although the
+    configuration or the data changed. ``echo`` receives lines of text instead of stdout. The model is left with the
+    averaged weights, in evaluation mode.
+
+    Raises :class:`InterruptedTrainingError` after Ctrl-C or SIGTERM (all is saved), :class:`NonFiniteError` where the
+    loss turns NaN, and other :class:`WorldloomError` for a changed configuration, another trainer in the folder,
+    damaged checkpoints, or a disk that refuses.
+    """
+    tune_malloc()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    run = RunFolder(out)
+    with run.locked(), torch.random.fork_rng(devices=[]):
+        progress = Progress(echo)
+        try:
+            return _train(run, model, dataset, config, init, describe, force, progress)
+        finally:
+            progress.close()
+
+
+def _train(
+    run: RunFolder,
+    model: WorldModel,
+    dataset: Any,
+    config: TrainConfig,
+    init: str | Path | None,
+    describe: Mapping[str, Any] | None,
+    force: bool,
+    progress: Progress,
+) -> RunSummary:
+    from worldloom.data.windows import Windows
+
+    say = progress.say
+    _check_spec(model, dataset)
+    whole = _configuration(model, dataset, config, init, describe)
+    begun = run.config()
+    if begun is not None:
+        changed = check_same(begun, whole, run.path, force)
+        done = run.summary()
+        if done is not None and not changed:
+            try:
+                _load_averaged(model, run)
+                say(f"{run.path} has finished: {done['steps']} steps. Nothing to do.")
+                return from_json(RunSummary, {**done, "path": str(run.path)}, "summary.json")
+            except WorldloomError as error:
+                say(f"{error} Writing it anew from the last checkpoint.")
+        for line in changed:
+            say(f"Changed by force: {line}")
+        run.summary_file.unlink(missing_ok=True)
+        version_notes(begun, say)
+
+    old: dict[str, Any] = begun["resolved"] if begun is not None else {}
+    device = _device(config, old, say)
+    precision = old.get("precision", "auto") if config.precision == "auto" else config.precision
+    precision = pick_precision(precision, device)
+    length = config.length or old.get("length") or getattr(model, "window", None) or 16
+    model.to(device)
+    windows = Windows(dataset, split="train", length=length)
+    held = HeldOut(dataset, config, length, device, precision)
+    if held.why_not:
+        say(f"No validation loss, and samples from training episodes: {held.why_not}")
+    trainer = Trainer(run, model, windows, held, config, whole["model"], progress, device, precision)
+    parameters = sum(p.numel() for p in trainer.updater.parameters)
+    steps = config.steps if config.steps is not None else _stored_steps(begun, config)
+    whole["resolved"] = {"steps": steps, "device": device.type, "precision": precision, "length": length}
+    whole["resolved"] |= {"parameters": parameters, "threads": torch.get_num_threads()}
+    say(f"{run.path}: {parameters:,} parameters on {device.type} in {precision}, windows of {length} frames.")
+
+    resumed = trainer.resume()
+    if not resumed and init is not None:
+        _load_init(trainer, Path(init), say)
+    run.write_config(whole)
+    if not run.starts_file.exists():
+        held.save_starts(run.starts_file)
+    if steps is None:
+        left = 60 * (config.minutes or 0) - trainer.total_seconds
+        steps = max(1, trainer.step + (trainer.steps_for(left) if left > 0 else 0))
+        whole["resolved"]["steps"] = steps
+        run.write_config(whole)
+    trainer.steps = steps
+    if trainer.step > steps:
+        raise WorldloomError(
+            f"{run.path} holds a checkpoint of step {trainer.step}, beyond the {steps} steps asked for. Ask for more "
+            "steps or choose another --out."
+        )
+    if resumed:
+        say(f"Going on from step {trainer.step} of {steps}.")
+    _loop(run, trainer, config, whole)
+    return _finish(run, trainer, parameters)
+
+
+def _loop(run: RunFolder, trainer: Trainer, config: TrainConfig, whole: Mapping[str, Any]) -> None:
+    log = JsonLog(run.log_file, upto=trainer.step)
+    try:
+        tracker = make_tracker(config.tracker, run.path, trainer.step, whole)
+        try:
+            trainer.progress.begin(trainer.step, trainer.steps)
+            with StopSignals() as stop:
+                trainer.train(log, tracker, stop)
+        finally:
+            tracker.close()
+    finally:
+        log.close()
+
+
+def _finish(run: RunFolder, trainer: Trainer, parameters: int) -> RunSummary:
+    trainer.save_weights()
+    last = plain(trainer.last)
+    summary = RunSummary(
+        path=str(run.path),
+        steps=trainer.step,
+        train_seconds=trainer.train_seconds,
+        total_seconds=trainer.total_seconds,
+        parameters=parameters,
+        device=trainer.device.type,
+        precision=trainer.precision,
+        loss=last.get("loss"),
+        val_loss=last.get("val_loss"),
+    )
+    stored = dataclasses.asdict(summary)
+    del stored["path"]  # a run can be moved
+    write_json(run.summary_file, stored)
+    trainer.progress.say(
+        f"Done: {summary.steps} steps in {clock(summary.total_seconds)} "
+        f"(training alone {clock(summary.train_seconds)}), model in {run.model_file}."
+    )
+    _load_averaged(trainer.model, run)
+    return summary
+
+
+def _load_averaged(model: WorldModel, run: RunFolder) -> None:
+    tensors, _ = load_tensors(run.model_file)
+    model.load_state_dict(tensors)
+    model.eval()
+
+
+def _configuration(
+    model: WorldModel, dataset: Any, config: TrainConfig, init: str | Path | None, describe: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Everything that config.json says, but for what is resolved later. As plain JSON (tuples have become lists)."""
+    whole = {
+        "format": FORMAT,
+        "model": _describe(model),
+        "train": to_json(config),
+        "data": {"path": str(Path(dataset.path).resolve()), "fingerprint": dataset.fingerprint},
+        "init": None if init is None else str(init),
+        "describe": dict(describe or {}),
+        "versions": versions(),
+        "resolved": {},
+    }
+    plainly: dict[str, Any] = json.loads(json.dumps(whole))
+    return plainly
+
+
+def _describe(model: WorldModel) -> dict[str, Any]:
+    """A model's family, configuration and spec. A class outside the registry is named ``module:Class``."""
+    try:
+        return describe_model(model)
+    except WorldloomError:
+        kind = type(model)
+        settings = to_json(model.config) if dataclasses.is_dataclass(model.config) else None
+        return {"family": f"{kind.__module__}:{kind.__qualname__}", "config": settings, "spec": model.spec.to_json()}
+
+
+def _check_spec(model: WorldModel, dataset: Any) -> None:
+    """The dataset must hold all that the model reads, in the same shapes."""
+    for what, wanted, there in (
+        ("sensor", model.spec.shown, dataset.spec.shown),
+        ("control", model.spec.given, dataset.spec.given),
+    ):
+        for name, kind in wanted.items():
+            if there.get(name) != kind:
+                raise WorldloomError(
+                    f"The model reads the {what} {name!r} as {kind}; the dataset {dataset.path} has "
+                    f"{there.get(name) or f'no such {what}'}. Build the model from the dataset's spec."
+                )
+
+
+def _device(config: TrainConfig, old: Mapping[str, Any], say: Callable[[str], None]) -> torch.device:
+    device = pick_device(config.device)
+    if old and old.get("device") != device.type:
+        say(f"The run began on {old.get('device')} and goes on on {device.type}: it may differ in the last digits.")
+    return device
+
+
+def _stored_steps(begun: Mapping[str, Any] | None, config: TrainConfig) -> int | None:
+    """The number of steps that ``minutes`` came to when the run began, unless the minutes were changed by force."""
+    if begun is None or begun["train"].get("minutes") != config.minutes:
+        return None
+    steps: int | None = begun["resolved"].get("steps")
+    return steps
+
+
+def _load_init(trainer: Trainer, path: Path, say: Callable[[str], None]) -> None:
+    """Begin with the weights of another run (its folder or a model file). Every tensor must match by name and shape."""
+    file = path / MODEL_FILE if path.is_dir() else path
+    tensors, _ = load_tensors(file)
+    own = trainer.model.state_dict()
+    wrong = [f"{n} is missing there" for n in sorted(own.keys() - tensors.keys())]
+    wrong += [f"{n} is unknown here" for n in sorted(tensors.keys() - own.keys())]
+    wrong += [
+        f"{n} has shape {tuple(tensors[n].shape)} there and {tuple(own[n].shape)} here"
+        for n in sorted(own.keys() & tensors.keys())
+        if tensors[n].shape != own[n].shape
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise WorldloomError(
+            f"The weights in {file} do not fit this model: {'; '.join(wrong[:5])}{more}. Use a run of the same recipe, "
+            "size and world, or leave out --init."
+        )
+    trainer.model.load_state_dict(tensors)
+    trainer.begin_anew()
+    say(f"Took all {len(tensors)} tensors from {file}.")
+
+
+__all__ = ["RunSummary", "train"]

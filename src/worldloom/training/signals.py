@@ -1,0 +1,54 @@
+"""Ctrl-C and SIGTERM: the first asks for a checkpoint, the second ends the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from worldloom.contract import WorldloomError
+
+
+class InterruptedTrainingError(WorldloomError):
+    """Training was stopped by a signal, after a checkpoint. ``exit_code`` is the shell's: 130 or 143."""
+
+    def __init__(self, message: str, signum: int):
+        super().__init__(message)
+        self.signum = signum
+        self.exit_code = 128 + signum
+
+
+class StopSignals:
+    """Within the context, SIGINT and SIGTERM set :attr:`signum` instead of ending the process.
+
+    The second one leaves by ``os._exit``: what is on disk is whole at any instant, so nothing needs tidying. Outside
+    the main thread, where Python allows no handlers, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is not None:
+            os._exit(128 + signum)
+        self.signum = signum
+        # os.write, because print may be in the middle of its own work when the signal comes
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nStopping after this step; again to quit now.\n")
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                self._before[signum] = signal.signal(signum, self._handle)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._before = {}
+
+
+__all__ = ["InterruptedTrainingError", "StopSignals"]
