@@ -1,8 +1,8 @@
 """The textbook lab's model, rebuilt exactly: a patch diffusion transformer that predicts noise, sampled by DDPM.
 
-It is the baseline that speed and quality are set against, faults included. Its schedule is faulty: with 100 steps, β from
-1e-4 to 0.02 leaves ᾱ = 0.36 at the last one, so the model never sees the pure noise from which its sampling starts
-(docs/lab.md shows what that does).
+It is the baseline that speed and quality are set against, faults included. Its schedule is faulty: with 100 steps, β
+from 1e-4 to 0.02 leaves ᾱ = 0.36 at the last one, so the model never sees the pure noise from which its sampling
+starts (docs/lab.md shows what that does).
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Lab(WorldModel):
     def loss(self, segment: Segment, generator: torch.Generator | None = None) -> Loss:
         """Mean squared error of the noise, on the last frame of each run of four."""
         frames = segment.obs[self.sensor].float() / 255.0
-        b, length = frames.shape[:2]
+        length = frames.shape[1]
         if length <= CONTEXT:
             raise ContractError(f"The lab trains on windows of {CONTEXT + 1} frames or more, found {length}.")
         past = frames.unfold(1, CONTEXT, 1)[:, :-1].movedim(-1, 2).flatten(0, 1)

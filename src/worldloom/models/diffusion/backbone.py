@@ -1,8 +1,8 @@
 """The denoising network: recent frames in a causal temporal stem, local mixing on two grids, one noise level a frame.
 
-It knows nothing of corruption, loss or sampling: it maps (noisy frame, its past, conditions) to a clean frame. Frames are
-independent rows here; time enters through the stem alone, which stacks the past frames of each row. A frame's velocity is
-read off there, at full precision, before any down-sampling (the trial behind this: docs/experiments.md).
+It knows nothing of corruption, loss or sampling: it maps (noisy frame, its past, conditions) to a clean frame. Frames
+are independent rows here; time enters through the stem alone, which stacks the past frames of each row. A frame's
+velocity is read off there, at full precision, before any down-sampling (the trials: docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Backbone(nn.Module):
         c, w, d = config, config.width, config.deep_width
         self.config, self.channels = config, channels
         folded = channels * c.fold**2
-        # A convolution of the stacked [noisy, past] is the sum of one of each: the past's half is computed once a frame,
-        # whatever the number of denoising steps.
+        # A convolution of the stacked [noisy, past] is the sum of one of each: the past's half is computed once a
+        # frame, whatever the number of denoising steps.
         self.past = nn.Conv2d(folded * history, w, 1)
         self.noisy = nn.Conv2d(folded, w, 1, bias=False)
         self.enter = nn.ModuleList(Modulated(w, c.condition) for _ in range(c.blocks))
@@ -99,7 +99,7 @@ class Backbone(nn.Module):
         return x, deep
 
     def forward(self, noisy: Tensor, stem: Tensor, cond: Tensor) -> Tensor:
-        """A clean-frame update (N, C, H, W) from the noisy frame (N, C, H, W), :meth:`stem` and the condition (N, D)."""
+        """(N, C, H, W) from the noisy frame (N, C, H, W), what :meth:`stem` gave, and the condition (N, D)."""
         x, deep = self.trunk(noisy, stem, cond)
         x = x + F.pixel_shuffle(self.up(deep), 2)
         for block in self.leave:

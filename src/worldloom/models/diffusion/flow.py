@@ -20,8 +20,9 @@ class FlowConfig:
     """What noise levels are trained, and how their errors are weighed."""
 
     pure: float = 0.5
-    """Share of targets trained at pure noise (t = 0), where sampling starts. In a nearly deterministic world all that is
-    to be learnt is learnt there: a target that shows through its noise teaches denoising, not dynamics."""
+    """Share of training windows whose targets are trained at pure noise (t = 0), where sampling starts. In a nearly
+    deterministic world all that is to be learnt is learnt there: a target that shows through its noise teaches
+    denoising, not dynamics."""
     mean: float = -0.8
     """Mean of the other levels' logit."""
     spread: float = 0.8
@@ -35,10 +36,8 @@ class FlowConfig:
 def draw_levels(
     config: FlowConfig, shape: Sequence[int], device: torch.device, generator: torch.Generator | None
 ) -> Tensor:
-    """Training levels t in [0, 1), one a frame."""
-    logit = torch.randn(*shape, device=device, generator=generator) * config.spread + config.mean
-    pure = torch.rand(*shape, device=device, generator=generator) < config.pure
-    return torch.where(pure, torch.zeros_like(logit), torch.sigmoid(logit))
+    """Training levels t in (0, 1), logit-normal."""
+    return torch.sigmoid(torch.randn(*shape, device=device, generator=generator) * config.spread + config.mean)
 
 
 def corrupt(clean: Float[Tensor, "rows ..."], noise: Float[Tensor, "rows ..."], t: Float[Tensor, " rows"]) -> Tensor:
@@ -57,8 +56,9 @@ def to_clean(config: FlowConfig, output: Tensor, noisy: Tensor, t: Float[Tensor,
 def visible(noisy: Float[Tensor, "rows ..."], t: Float[Tensor, " rows"]) -> Tensor:
     """What the network is shown of a noisy frame: x_t scaled by t / sqrt(t^2 + (1 - t)^2).
 
-    At t = 0 the frame is noise alone, independent of x, and the best estimate of x does not depend on it. Showing nothing
-    there spares the network from learning to ignore it, and makes the first denoising step an exact function of the past.
+    At t = 0 the frame is noise alone, independent of x, and the best estimate of x does not depend on it. Showing
+    nothing there spares the network from learning to ignore it, and makes the first denoising step a function of the
+    past alone.
     """
     t = t.reshape(-1, *[1] * (noisy.ndim - 1))
     return noisy * (t / torch.sqrt(t**2 + (1 - t) ** 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -55,8 +56,9 @@ class DiffusionConfig:
     context_noise: float = 0.0
     """Largest noise mixed into the past while training, a level a frame, told to the model. At sampling the past is
     declared clean."""
-    self_forcing: float = 0.0
-    """Share of training windows whose past is partly the model's own dream, so that it learns to correct its drift."""
+    own_past: float = 0.25
+    """A frame predicted from pure noise takes the truth's place in the past of the window's next targets, if its error
+    is below this fraction of the error of copying the last frame. 0: the past is always true."""
 
     @classmethod
     def debug(cls) -> DiffusionConfig:
@@ -67,8 +69,8 @@ class DiffusionConfig:
 class Diffusion(WorldModel):
     """A causal diffusion model of one image sensor.
 
-    State: ``past`` (B, history, C, H, W) float in [-1, 1], newest last; ``known`` (B, history) bool, which of them exist;
-    ``actions`` (B, history, A), the embedded-to-be controls that led to them.
+    State: ``past`` (B, history, C, H, W) float in [-1, 1], newest last; ``known`` (B, history) bool, which of them
+    exist; ``given.<name>`` (B, history, ...), the controls that led to them.
     """
 
     Config = DiffusionConfig
@@ -144,60 +146,73 @@ class Diffusion(WorldModel):
 
     # ---------------------------------------------------------------------------- training
 
-    def _histories(self, x: Tensor, start: int) -> Tensor:
-        """(B, T, ...) to (B, T - start, K, ...): the K entries before each frame from ``start`` on, zeros where none."""
-        k = self.config.history
-        padded = torch.cat([x.new_zeros(x.shape[0], k, *x.shape[2:]), x], 1)
-        # unfold puts the window last; entry j of the window that ends before frame t is frame t - K + j
-        return padded[:, start:-1].unfold(1, k, 1).movedim(-1, 2)
-
     def loss(self, segment: Segment, generator: torch.Generator | None = None) -> Loss:
-        """Velocity-space squared error of the window's last ``targets`` frames, each at its own noise level."""
+        """Velocity-space squared error of the window's last ``targets`` frames, each at its own noise level.
+
+        The targets are visited in order. Where one was predicted from pure noise, and well, the prediction takes the
+        truth's place in the past of the next: the model learns on what it will see when it dreams, and no pass is
+        without a loss. (Feeding detached predictions back is the pushforward trick of Brandstetter et al. 2022.)
+        """
         cfg, k = self.config, self.config.history
         frames = segment.obs[self.sensor]
         b, length = frames.shape[:2]
         if length <= cfg.prompt:
             raise ContractError(f"Training windows need more than prompt = {cfg.prompt} frames, found {length}.")
-        s = max(cfg.prompt, length - cfg.targets)
+        device, begin = frames.device, max(cfg.prompt, length - cfg.targets)
+
+        def rand(*shape: int) -> Tensor:
+            return torch.rand(*shape, device=device, generator=generator)
+
         clean = self._pad(frames.flatten(0, 1).float().div_(127.5).sub_(1.0)).unflatten(0, (b, length))
-        # A past frame belongs to a target's history when it is real and no episode began between the two.
-        episode = segment.first.cumsum(1) + 1
-        alive = torch.where(segment.valid, episode, torch.zeros_like(episode))
-        known = self._histories(alive, s) == episode[:, s:, None]  # (B, T-s, K)
-        cut = torch.randint(cfg.prompt, k + 1, (b, 1, 1), device=clean.device, generator=generator)
-        full = torch.rand(b, 1, 1, device=clean.device, generator=generator) >= cfg.short
-        known = known & (full | (torch.arange(k, 0, -1, device=clean.device) <= cut))
-        past = self._histories(clean, s) * known[..., None, None, None]
-
-        if cfg.context_noise:
-            level = torch.rand(known.shape, device=clean.device, generator=generator) * cfg.context_noise
-            level = level * (torch.rand(known.shape, device=clean.device, generator=generator) < 0.5) * known
-            extra = torch.randn(past.shape, device=clean.device, generator=generator)
-            past = torch.lerp(past, extra, level[..., None, None, None])
-        else:
-            level = torch.zeros(known.shape, device=clean.device)
-
-        actions = None
+        nothing = torch.zeros_like(clean[:, 0])
+        past = [nothing] * k + list(clean.unbind(1))  # frame i is at i + k; predictions will replace some
         embedded = self._embed(segment.control)
-        if embedded is not None:
-            earlier = self._histories(embedded, s) * known[..., None]
-            actions = torch.cat([earlier, embedded[:, s:, None]], 2).flatten(0, 1)
+        # A past frame belongs to a target's history when it is real and no episode began between the two.
+        episode = F.pad(torch.where(segment.valid, segment.first.cumsum(1) + 1, 0), (k, 0))
+        cut = torch.randint(cfg.prompt, k + 1, (b, 1), device=device, generator=generator)
+        full = rand(b, 1) >= cfg.short
+        in_reach = full | (torch.arange(k, 0, -1, device=device) <= cut)
+        pure = rand(b) < cfg.flow.pure
 
-        target = clean[:, s:].flatten(0, 1)
-        known, level, past = known.flatten(0, 1), level.flatten(0, 1), past.flatten(0, 1)
-        real = segment.valid[:, s:].flatten().to(target.dtype)
-        t = draw_levels(cfg.flow, (len(target),), target.device, generator)
-        e = torch.randn(target.shape, device=target.device, generator=generator)
-        noisy = corrupt(target, e, t)
-        cond = self._condition(t, known, level, actions)
-        stem = self.net.stem(past.flatten(1, 2))
-        predicted = self._denoise(noisy, stem, past[:, -1], t, cond)
-        error = (self._crop(predicted - target) ** 2).mean((1, 2, 3))
-        weight = loss_weight(cfg.flow, t) * real
-        total = (weight * error).sum() / real.sum().clamp_min(1)
-        pure = (t == 0) * real
-        onestep = (error * pure).sum() / pure.sum().clamp_min(1)
-        return Loss(total, {"onestep_mse": onestep.detach(), "x_mse": ((error * real).sum() / real.sum()).detach()})
+        sums = dict.fromkeys(("loss", "count", "mse", "onestep_mse", "pure"), torch.zeros((), device=device))
+        for i in range(begin, length):
+            target = clean[:, i]
+            known = (episode[:, i : i + k] == episode[:, i + k, None]) & in_reach & segment.valid[:, i, None]
+            history = torch.stack(past[i : i + k], 1) * known[..., None, None, None]
+            level = torch.zeros(b, k, device=device)
+            if cfg.context_noise:
+                level = rand(b, k) * cfg.context_noise * (rand(b, k) < 0.5) * known
+                extra = torch.randn(history.shape, device=device, generator=generator)
+                history = torch.lerp(history, extra, level[..., None, None, None])
+            actions = None
+            if embedded is not None:
+                earlier = F.pad(embedded, (0, 0, k, 0))[:, i : i + k] * known[..., None]
+                actions = torch.cat([earlier, embedded[:, i, None]], 1)
+            t = torch.where(pure, 0.0, draw_levels(cfg.flow, (b,), device, generator))
+            noisy = corrupt(target, torch.randn(target.shape, device=device, generator=generator), t)
+            cond = self._condition(t, known, level, actions)
+            predicted = self._denoise(noisy, self.net.stem(history.flatten(1, 2)), history[:, -1], t, cond)
+            error = (self._crop(predicted - target) ** 2).mean((1, 2, 3))
+
+            real = segment.valid[:, i].to(error.dtype)
+            sums["loss"] = sums["loss"] + (loss_weight(cfg.flow, t) * error * real).sum()
+            sums["count"] = sums["count"] + real.sum()
+            sums["mse"] = sums["mse"] + (error * real).sum().detach()
+            sums["onestep_mse"] = sums["onestep_mse"] + (error * real * pure).sum().detach()
+            sums["pure"] = sums["pure"] + (real * pure).sum()
+            if cfg.own_past:
+                # Only a dream that still follows the truth is worth going on from.
+                still = (self._crop(history[:, -1] - target) ** 2).mean((1, 2, 3))
+                fed = pure & (error.detach() < cfg.own_past * still)
+                past[i + k] = torch.where(fed[:, None, None, None], predicted.detach().clamp(-1.0, 1.0), target)
+        total = sums["loss"] / sums["count"].clamp_min(1)
+        return Loss(
+            total,
+            {
+                "mse": sums["mse"] / sums["count"].clamp_min(1),
+                "onestep_mse": sums["onestep_mse"] / sums["pure"].clamp_min(1),
+            },
+        )
 
     # ---------------------------------------------------------------------------- dreaming
 
@@ -263,7 +278,7 @@ class Diffusion(WorldModel):
         past, actions = self._context(state, given)
         stem = self.net.stem(past.flatten(1, 2))
         schedule = times(self.config.steps)
-        for now, then in zip(schedule[:-1], schedule[1:], strict=True):
+        for now, then in pairwise(schedule):
             t = torch.full((state.batch,), now, device=state.device)
             cond = self._condition(t, state["known"], torch.zeros_like(state["known"], dtype=t.dtype), actions)
             x = euler(x, self._denoise(x, stem, past[:, -1], t, cond), now, then)

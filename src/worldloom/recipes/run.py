@@ -1,0 +1,104 @@
+"""From a recipe to a run: collect where no data are given, build the model, train."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from worldloom.configs import to_json
+from worldloom.contract import WorldloomError
+from worldloom.data import Dataset
+from worldloom.recipes.base import Recipe
+from worldloom.recipes.own import fit
+from worldloom.training import RunSummary, train
+from worldloom.worlds.base import World
+
+
+@contextlib.contextmanager
+def collecting(total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar over episodes on a terminal; elsewhere nothing, for the lines before and after say enough."""
+    if not sys.stdout.isatty():
+        yield lambda done: None
+        return
+    from rich.progress import Progress
+
+    with Progress(transient=True) as progress:
+        task = progress.add_task("episodes", total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def open_world(recipe: Recipe) -> World:
+    """The recipe's world, ``collect.num`` of it side by side."""
+    if recipe.env is None:
+        raise WorldloomError("There is nothing to collect from: give --env NAME, or your own data by --data FOLDER.")
+    if recipe.env == "balls":
+        from worldloom.worlds.balls import Balls
+
+        return Balls(recipe.world, recipe.collect.num, recipe.collect.seed)
+    from worldloom.worlds.gym import GymWorld
+
+    return GymWorld(
+        recipe.env, recipe.collect.num, recipe.world, seed=recipe.collect.seed, workers=recipe.collect.workers
+    )
+
+
+def collect_data(recipe: Recipe, out: Path, say: Callable[[str], None] = print) -> Dataset:
+    """Collect the recipe's dataset into ``out``, or top it up."""
+    from worldloom.data.collect import collect
+
+    world = open_world(recipe)
+    try:
+        for note in getattr(world, "notes", ()):
+            say(note)
+        say(f"Collecting {recipe.collect.episodes} episodes of {recipe.env} into {out}")
+        begun = time.monotonic()
+        with collecting(recipe.collect.episodes) as advance:
+            dataset = collect(
+                world,
+                out,
+                recipe.collect.episodes,
+                recipe.collect.length,
+                seed=recipe.collect.seed,
+                policy=recipe.collect.policy,
+                progress=lambda done, _: advance(done),
+                info={"world": {"env": recipe.env, "config": to_json(recipe.world)}},
+            )
+        say(f"{out}: {len(dataset.lengths)} episodes, {dataset.frames:,} frames ({time.monotonic() - begun:.0f} s).")
+        return dataset
+    finally:
+        world.close()
+
+
+def run_recipe(
+    recipe: Recipe,
+    out: Path,
+    *,
+    data: Path | None = None,
+    init: Path | None = None,
+    force: bool = False,
+    say: Callable[[str], None] = print,
+) -> RunSummary:
+    """Train a recipe into the folder ``out``. Without ``data`` its dataset is collected into ``out``/data first."""
+    from worldloom.models import family
+
+    if data is not None:
+        dataset = Dataset(data)
+    else:
+        dataset = collect_data(recipe, out / "data", say)
+    recipe, spec, notes = fit(recipe, dataset.spec, dataset.frames)
+    for note in notes:
+        say(note)
+    say(f"Model: {recipe.family}, {_brief(recipe.model)}")
+    model = family(recipe.family)(spec, recipe.model)
+    return train(model, dataset, recipe.train, out, init=init, force=force, describe={"recipe": recipe.name})
+
+
+def _brief(config: Any) -> str:
+    """The plain numbers of a configuration, on one line."""
+    parts = [(f.name, getattr(config, f.name)) for f in fields(config)]
+    return ", ".join(f"{n} {v}" for n, v in parts if isinstance(v, (int, float, str, bool)))
