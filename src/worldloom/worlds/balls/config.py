@@ -93,6 +93,7 @@ class BallsConfig:
             (0 <= self.pushed < self.balls, f"pushed to be one of its {self.balls} balls, found {self.pushed}"),
             (self.goal_radius > 0, f"goal_radius > 0, found {self.goal_radius}"),
             (self.time_limit is None or self.time_limit >= 1, f"time_limit >= 1 or None, found {self.time_limit}"),
+            (0 < self.fps < math.inf, f"fps > 0, found {self.fps}"),
             (len(self.colours) > 0, "at least one colour"),
             (self.action in ACTIONS, f"action to be one of {list(ACTIONS)}, found {self.action!r}"),
             (self.task in TASKS, f"task to be one of {list(TASKS)}, found {self.task!r}"),

@@ -187,8 +187,8 @@ def _fall_time(gap: np.ndarray, v: np.ndarray, a: np.ndarray) -> np.ndarray:
 def _quartic_time(d: np.ndarray, w: np.ndarray, e: np.ndarray, reach: float, slow: float) -> float:
     """First time at which |d + w t + e t²/2| sinks to ``reach``: one disc lies on a wall and the other falls."""
     gap = float(d @ d) - reach**2
-    if gap <= 1e-12 and d @ w < -slow:
-        return 0.0
+    if gap <= 1e-12 and (d @ w < -slow or (d @ w <= slow and w @ w + d @ e < 0)):
+        return 0.0  # touching, and closing or about to
     f = np.array([0.25 * (e @ e), w @ e, w @ w + d @ e, 2 * (d @ w), max(gap, 0.0)])
     slope = np.polyder(f)
     roots = np.roots(f)

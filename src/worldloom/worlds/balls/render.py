@@ -10,13 +10,17 @@ from worldloom.worlds.balls.config import BallsConfig
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
+EDGE = 1.5
+"""Width in px of an antialiased edge. For radius 4 the centre of light strays by 0.006 px at most (0.011 at a wall, where
+the frame cuts the edge off); a straight ramp of width 1 by 0.022."""
 
 
 class Renderer:
     """Frames (N, C, H, W) uint8 of discs over a background, under an occluder.
 
-    A pixel's centre is at (column + 0.5, row + 0.5). A disc covers a pixel whose centre is at distance ``s`` from its
-    own by clip(r + 0.5 - s, 0, 1), the share of the pixel within a straight edge at that distance.
+    A pixel's centre is at (column + 0.5, row + 0.5). A disc shades a pixel whose centre is at distance ``s`` from its
+    own by t²(3 - 2t), t = clip((r - s) / EDGE + 1/2, 0, 1): close to the covered share, and of all ramps tried the one
+    whose centre of light strays least from the disc's centre.
     """
 
     def __init__(self, config: BallsConfig) -> None:
@@ -58,9 +62,10 @@ class Renderer:
     ) -> None:
         """Draw one disc in every frame. centre: (N, 2); radius: (N,), none above ``largest``."""
         n, _, height, width = frames.shape
-        side = math.ceil(2 * largest) + 1
+        reach = largest + EDGE / 2 - 0.5
+        side = math.ceil(2 * reach) + 1
         tall, wide = min(side, height), min(side, width)
-        corner = np.floor(centre - largest).astype(np.intp)
+        corner = np.floor(centre - reach).astype(np.intp)
         left = np.clip(corner[:, 0], 0, width - wide)
         top = np.clip(corner[:, 1], 0, height - tall)
         dx = (np.arange(wide) + 0.5) + (left - centre[:, 0])[:, None]
@@ -69,8 +74,10 @@ class Renderer:
         edge = radius.astype(np.float32)[:, None, None]
         alpha = np.sqrt(dy[:, :, None] + dx[:, None, :])
         if self.config.antialias:
-            np.subtract(edge + np.float32(0.5), alpha, out=alpha)
+            np.subtract(edge + np.float32(EDGE / 2), alpha, out=alpha)
+            alpha *= np.float32(1 / EDGE)
             np.clip(alpha, 0.0, 1.0, out=alpha)
+            alpha *= alpha * (np.float32(3) - np.float32(2) * alpha)
         else:
             alpha = (alpha <= edge).astype(np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(frames, (tall, wide), (2, 3), writeable=True)
