@@ -48,7 +48,9 @@ def advance(
     left = np.full(len(rows), duration)
     impacts = 0
     while len(rows):
-        hit, wall, pair, by_wall = motion.next_impact()
+        # Never (a division by a speed of zero) is a time like any other here.
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            hit, wall, pair, by_wall = motion.next_impact()
         done = hit > left
         motion.move(np.where(done, left, hit))
         left = left - np.where(done, left, hit)
@@ -118,13 +120,12 @@ class _Motion:
 
     def _wall_times(self) -> np.ndarray:
         """(M, K, 2) time until a disc meets a wall of each axis; infinite where it never does."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if self.a is None:
-                gap = np.where(self.v > 0, self.high - self.x, self.x - self.low)
-                return np.where(self.v == 0, np.inf, np.maximum(gap, 0.0) / np.abs(self.v))
-            upper = _fall_time(self.high - self.x, self.v, self.a)
-            lower = _fall_time(self.x - self.low, -self.v, -self.a)
-            return np.minimum(upper, lower)
+        if self.a is None:
+            gap = np.where(self.v > 0, self.high - self.x, self.x - self.low)
+            return np.where(self.v == 0, np.inf, np.maximum(gap, 0.0) / np.abs(self.v))
+        upper = _fall_time(self.high - self.x, self.v, self.a)
+        lower = _fall_time(self.x - self.low, -self.v, -self.a)
+        return np.minimum(upper, lower)
 
     def _pair_times(self) -> np.ndarray:
         """(M, pairs) time until two discs touch: the first root of |d + w t|² = (r_i + r_j)²."""

@@ -11,8 +11,8 @@ from worldloom.worlds.balls.config import BallsConfig
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
 EDGE = 1.5
-"""Width in px of an antialiased edge. For radius 4 the centre of light strays by 0.006 px at most (0.011 at a wall, where
-the frame cuts the edge off); a straight ramp of width 1 by 0.022."""
+"""Width in px of an antialiased edge. The centre of light of a disc of radius 4 then strays by 0.006 px at most (0.011
+at a wall, where the frame cuts the edge off); with a straight ramp of width 1, by 0.022."""
 
 
 class Renderer:
