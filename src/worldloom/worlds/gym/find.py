@@ -96,7 +96,10 @@ def _by_name(name: str) -> tuple[Callable[..., Any], str | None]:
         module_name, _, attribute = name.partition(":")
         module = _user_module(module_name, name)
         if hasattr(module, attribute):
-            return getattr(module, attribute), None
+            make = getattr(module, attribute)
+            if not callable(make):
+                raise EnvError(f"{name} is a {type(make).__name__}, not a class or function that makes an environment.")
+            return make, None
         if attribute in gym.registry:  # importing the module registered it
             return gym.make, attribute
         near = difflib.get_close_matches(attribute, _classes(module), 3)
@@ -131,10 +134,13 @@ def nearest(name: str, most: int = 3) -> list[str]:
         short = env_id.rpartition("/")[2]
         for alias in {env_id.lower(), short.lower(), short.rpartition("-v")[0].lower()}:
             keys.setdefault(alias, []).append(env_id)
-    # An id of a namespace comes first (ALE/Pong-v5 before Pong-v4), and newer versions before older.
     found: list[str] = []
+
+    def rank(env_id: str) -> tuple[bool, bool]:  # ALE/Pong-v5 before Pong-v4, CartPole-v1 before phys2d/CartPole-v1
+        return not env_id.startswith(tuple(PACKAGES)), "/" in env_id
+
     for alias in difflib.get_close_matches(name.lower(), keys, 2 * most, cutoff=0.5):
-        found += sorted(sorted(keys[alias], reverse=True), key=lambda i: "/" not in i)
+        found += sorted(sorted(keys[alias], reverse=True), key=rank)
     return list(dict.fromkeys(found))[:most]
 
 

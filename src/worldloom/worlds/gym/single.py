@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +16,10 @@ from worldloom.worlds.gym.find import EnvError, EnvSource, explained, label_of, 
 from worldloom.worlds.gym.pixels import Order, Picture, looks_like_picture
 from worldloom.worlds.gym.spaces import Reader, Vector, control_of, is_numeric, leaves, pick, sensor_of
 
-ALE_FPS = 60.0
-"""Frames per second of an Atari console; the environments' own metadata do not follow their frame skip."""
+OWN_SKIP = {"ALE/": "frameskip", "Vizdoom": "frame_skip"}
+"""Environments that can repeat an action themselves, faster than we could, and the option that says how often."""
+CONSOLE_FPS = {"ALE/": 60.0, "Vizdoom": 35.0}
+"""Their true frames per second; the environments' own metadata do not follow their frame skip."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,11 @@ class Single:
         self.config, self.label = config, label_of(env)
         self.notes: list[str] = []
         options = dict(config.env_options)
-        atari = isinstance(env, str) and env.startswith("ALE/")
-        if atari and config.frame_skip is not None:
-            options.setdefault("frameskip", 1)
+        console = next((start for start in OWN_SKIP if isinstance(env, str) and env.startswith(start)), "")
+        self._skip = config.frame_skip or 1
+        if console and config.frame_skip is not None and OWN_SKIP[console] not in options:
+            options[OWN_SKIP[console]] = 1 if config.pool else config.frame_skip
+            self._skip = config.frame_skip if config.pool else 1
         self.env = open_env(env, options, render=False)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         inner: Any = self.env.unwrapped
@@ -109,7 +114,7 @@ class Single:
         try:
             self._readers = self._observation_readers()
             self._camera = self._find_camera(env, options)
-            self.spec = self._make_spec(atari)
+            self.spec = self._make_spec(console)
         except BaseException:
             self.close()
             raise
@@ -174,7 +179,7 @@ class Single:
         name = "render" if "camera" in self._readers else "camera"
         return name, self._picture(name, shape, 255.0, "HWC")
 
-    def _make_spec(self, atari: bool) -> Spec:
+    def _make_spec(self, console: str) -> Spec:
         c = self.config
         shown = {name: sensor_of(reader) for name, (_, reader) in self._readers.items()}
         if self._camera is not None:
@@ -194,14 +199,12 @@ class Single:
         control, self._decode = control_of(self.env.action_space, names)
         fps = c.fps
         if fps is None:
-            inner: Any = self.env.unwrapped
             fps = float((getattr(self.env, "metadata", None) or {}).get("render_fps") or 0) or 15.0
-            if atari:
-                own = inner._frameskip if isinstance(inner._frameskip, int) else float(np.mean(inner._frameskip))
-                fps = ALE_FPS / own
-            elif self._doom:
-                fps = fps / inner.frame_skip
-            fps = fps / (c.frame_skip or 1)
+            if console:
+                inner: Any = self.env.unwrapped
+                own = inner._frameskip if console == "ALE/" else inner.frame_skip
+                fps = CONSOLE_FPS[console] / float(np.mean(own))  # v5 ids may draw it from a range
+            fps = fps / self._skip
         return Spec(shown, {"action": control}, fps)
 
     # --------------------------------------------------------------------------- the episode
@@ -209,7 +212,12 @@ class Single:
     def reset(self, seed: int | None) -> Row:
         """Begin an episode; with ``seed`` the environment's randomness begins anew too."""
         with explained(self.label, "be reset"):
+            litter = Path("_vizdoom").absolute()
+            clean = self._doom and not litter.exists()
             obs, _ = self.env.reset(seed=seed)
+            if clean and litter.is_dir():  # its engine makes this folder wherever it starts, and leaves it empty
+                with suppress(OSError):
+                    litter.rmdir()
             self._age, self._last = 0, None
             return Row(self._read(obs, obs))
 
@@ -217,7 +225,7 @@ class Single:
         """Act for ``frame_skip`` steps of the environment or up to the end."""
         total, obs, before = 0.0, None, None
         with explained(self.label, "be stepped"):
-            for k in range(self.config.frame_skip or 1):
+            for k in range(self._skip):
                 if k and (self.config.pool or self._doom):
                     before = _copy(obs)
                 result = self.env.step(self._decode(action))

@@ -77,6 +77,8 @@ class Worker:
         except Exception as error:
             raise EnvError(f"{label_of(env)} can't be sent to a worker ({error}). Use workers=0 or a name.") from error
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # the processes are the parallelism
+            environment.setdefault(name, "1")
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from worldloom.worlds.gym.workers import serve; serve()"],
             stdin=subprocess.PIPE,
