@@ -29,7 +29,7 @@ def symexp_bins(count: int, limit: float = 20.0) -> Float[Tensor, " bins"]:
 
 def two_hot(x: Float[Tensor, "*shape"], bins: Float[Tensor, " bins"]) -> Float[Tensor, "*shape bins"]:
     """Weights on the two bins around each x, whose weighted mean is x; beyond the last bin all weight is on it."""
-    x = x.clamp(bins[0].item(), bins[-1].item())
+    x = x.clamp(bins[0], bins[-1])
     above = torch.searchsorted(bins, x.contiguous()).clamp(1, len(bins) - 1)
     low, high = bins[above - 1], bins[above]
     weight = ((x - low) / (high - low)).unsqueeze(-1)

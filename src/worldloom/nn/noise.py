@@ -19,8 +19,8 @@ def _hashes(key: Tensor, frame: Tensor, place: int, shape: tuple[int, ...]) -> T
 
 
 def _unit(bits: Tensor) -> Tensor:
-    """24 low bits of each int64 as a float32 in (0, 1)."""
-    return ((bits & 0xFFFFFF).to(torch.float32) + 0.5) * (1.0 / (1 << 24))
+    """23 low bits of each int64 as a float32 in (0, 1): one bit more, and the half would round the last one to 1."""
+    return ((bits & 0x7FFFFF).to(torch.float32) + 0.5) * (1.0 / (1 << 23))
 
 
 def uniform(
