@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
+
+import tyro
 
 from worldloom.contract import WorldloomError
 
@@ -30,7 +32,7 @@ Every verb explains its flags: worldloom train balls --help
 class Imagine:
     """Dream on from held-out frames, and write a video: beside the truth where there is one."""
 
-    run: Annotated[Path, "positional"]
+    run: tyro.conf.Positional[Path]
     """Folder of a run."""
     out: Path = Path("dream.mp4")
     """Video to write: .mp4 or .gif, or .png for a contact sheet."""
@@ -54,7 +56,7 @@ class Imagine:
 class Evaluate:
     """Measure a run on held-out episodes; writes report.json and report.html."""
 
-    run: Annotated[Path, "positional"]
+    run: tyro.conf.Positional[Path]
     """Folder of a run."""
     data: Path | None = None
     """Dataset to measure on (its test split); by default the run's own."""
@@ -252,8 +254,6 @@ def _take(args: list[str], flag: str) -> str | None:
 
 
 def _parse(kind: type[Any], args: Sequence[str], program: str) -> Any:
-    import tyro
-
     return tyro.cli(kind, args=list(args), prog=program)
 
 
