@@ -139,6 +139,7 @@ def imagine(
     :class:`~worldloom.contract.UnsupportedError` where there is no prompt and the model needs one.
     """
     spec = model.spec
+    actions = {"action": actions} if isinstance(actions, Tensor) else dict(actions or {})
     _check_arguments(spec, actions, frames, policy, mode, observe_every, truth)
     if prompt is None:
         model.require("unprompted")
@@ -148,8 +149,8 @@ def imagine(
             raise ContractError("Every row of the prompt needs at least one valid frame.")
     if truth is not None:
         truth = check_segment(spec, truth, "truth")
-    given = _given(actions, truth)
-    batch, length = _sizes(spec, prompt, given, frames, truth)
+    given = {**(truth.control if truth is not None else {}), **actions}
+    batch, length = _sizes(spec, prompt, given, _length(spec, actions, frames, truth), truth)
     controls = _check_controls(spec, given, batch, length, policy is not None)
     once = given_once(spec, {**given, **(prompt.control if prompt is not None else {})})
 
@@ -283,15 +284,14 @@ class _Dreamer:
         )
 
 
-def _given(actions: Controls, truth: Segment | None) -> dict[str, Tensor]:
-    """The controls of the dreamed frames: those given, else those of the truth."""
-    if isinstance(actions, Tensor):
-        actions = {"action": actions}
-    return {**(truth.control if truth is not None else {}), **(actions or {})}
-
-
 def _check_arguments(
-    spec: Spec, actions: Controls, frames: int | None, policy: Policy | None, mode: str, every: int, truth: Any
+    spec: Spec,
+    actions: Mapping[str, Tensor],
+    frames: int | None,
+    policy: Policy | None,
+    mode: str,
+    every: int,
+    truth: Segment | None,
 ) -> None:
     if mode not in ("free", "teacher"):
         raise ContractError(f"mode must be 'free' or 'teacher', found {mode!r}.")
@@ -299,7 +299,7 @@ def _check_arguments(
         raise ContractError(f"frames must be at least 1 and observe_every at least 0, found {frames} and {every}.")
     if (mode == "teacher" or every) and truth is None:
         raise ContractError(f"mode {mode!r} with observe_every={every} needs `truth`, the prompt's true continuation.")
-    named = "action" in actions if isinstance(actions, Mapping) else actions is not None
+    named = "action" in actions
     if policy is not None:
         if spec.action is None:
             raise ContractError("This model takes no action (plain video), so a policy has nothing to choose.")
@@ -313,20 +313,34 @@ def _check_arguments(
         raise ContractError("This model takes no action (plain video): give `frames` alone.")
 
 
-def _sizes(
-    spec: Spec, prompt: Segment | None, given: Mapping[str, Tensor], frames: int | None, truth: Segment | None
-) -> tuple[int, int]:
-    """Rows and frames of the dream."""
-    per_frame = {n: x for n, x in given.items() if n not in spec.given or spec.given[n].per == "frame"}
-    for name, x in per_frame.items():
+def _per_frame(spec: Spec, control: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The controls that are given with every frame; unknown ones too, which are told of later."""
+    out = {name: x for name, x in control.items() if name not in spec.given or spec.given[name].per == "frame"}
+    for name, x in out.items():
         if x.ndim < 2:
             raise ContractError(f"Control {name!r} must begin with (batch, frames), found shape {tuple(x.shape)}.")
+    return out
+
+
+def _length(spec: Spec, actions: Mapping[str, Tensor], frames: int | None, truth: Segment | None) -> int:
+    """Frames of the dream: as asked for, or as many as there are actions, or frames of truth."""
+    if frames is not None:
+        return frames
+    lengths = [x.shape[1] for x in _per_frame(spec, actions).values()]
+    length = min(lengths) if lengths else 0 if truth is None else truth.length
+    if length < 1:
+        raise ContractError("How long shall the dream be? Give `frames`, or actions for at least one frame.")
+    return length
+
+
+def _sizes(
+    spec: Spec, prompt: Segment | None, given: Mapping[str, Tensor], length: int, truth: Segment | None
+) -> tuple[int, int]:
+    """Rows and frames of the dream, which everything given must have."""
+    per_frame = _per_frame(spec, given)
     lengths = {f"control {n!r}": x.shape[1] for n, x in per_frame.items()}
     if truth is not None:
         lengths["truth"] = truth.length
-    length = frames if frames is not None else min(lengths.values(), default=0)
-    if length < 1:
-        raise ContractError("How long shall the dream be? Give `frames`, or actions for at least one frame.")
     for name, found in lengths.items():
         if found < length:
             raise ContractError(f"{length} frames were asked for, but {name} holds {found}.")

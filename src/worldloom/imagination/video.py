@@ -59,14 +59,14 @@ def as_frames(frames: Frames) -> np.ndarray:
     return np.repeat(x, 3, -1) if x.shape[-1] == 1 else x
 
 
-def write_video(path: str | Path, frames: Frames, fps: float = 15.0, *, scale: int | None = None) -> Path:
+def write_video(path: str | Path, frames: Frames, fps: float | int = 15.0, *, scale: int | None = None) -> Path:
     """Write frames (see :func:`as_frames`) to ``path``, whole or not at all; the suffix chooses the format.
 
     ``.mp4``: H.264, yuv420p (MPEG-4 part 2, with a logged warning, where PyAV comes without H.264). Odd sizes get
     their last row or column twice, as the format needs even ones. ``.gif``: one palette for all frames, delays in
     hundredths of a second that keep time on average; players show at most 50 frames a second. ``.png``: a sheet of all
     frames. ``scale`` enlarges by a whole factor, nearest neighbour; by default until the shorter side has
-    :data:`VIEWABLE` pixels (``.png``: 96).
+    :data:`VIEWABLE` pixels (``.png``: 96), in an mp4 by an even factor.
     """
     path = Path(path)
     x = as_frames(frames)
@@ -230,7 +230,7 @@ def _png(image: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def _gif(x: np.ndarray, fps: float, scale: int | None) -> bytes:
+def _gif(x: np.ndarray, fps: float | int, scale: int | None) -> bytes:
     from PIL import Image
 
     factor = scale or _factor(x.shape[1:3], VIEWABLE)
@@ -270,16 +270,15 @@ def _encoder() -> str:
     raise VideoError(f"PyAV has none of the encoders {', '.join(ENCODERS)}. Install its wheel, or write a .gif.")
 
 
-def _mp4(x: np.ndarray, fps: float, scale: int | None) -> bytes:
+def _mp4(x: np.ndarray, fps: float | int, scale: int | None) -> bytes:
     import av
     from av.error import FFmpegError
     from av.video.reformatter import ColorRange, Colorspace
 
-    factor = scale or _factor(x.shape[1:3], VIEWABLE)
+    factor = _factor(x.shape[1:3], VIEWABLE)
+    # An even factor puts every edge between pairs of pixels, where halving the colours' resolution loses nothing.
+    factor = scale or factor + (factor % 2 if factor > 1 else 0)
     height, width = x.shape[1] * factor, x.shape[2] * factor
-    if scale is None and factor > 1 and (height % 2 or width % 2):
-        factor += 1
-        height, width = x.shape[1] * factor, x.shape[2] * factor
     pad = ((0, height % 2), (0, width % 2), (0, 0))
     name = _encoder()
     options = {"libx264": {"crf": "16", "preset": "medium"}, "mpeg4": {"qscale": "2"}}.get(name, {})
