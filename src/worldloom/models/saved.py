@@ -26,7 +26,7 @@ def save_model(path: Path, model: WorldModel, weights: dict[str, Tensor] | None 
     return save_tensors(path, weights or model.state_dict(), {"model": describe_model(model), **extra})
 
 
-def load_model(path: Path, device: str | torch.device = "cpu") -> WorldModel:
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> WorldModel:
     """Read what :func:`save_model` wrote, in evaluation mode. ``path`` is the file or a run's folder.
 
     Raises :class:`WorldloomError` where there is no model, and :class:`DamagedFileError` where it is damaged.
