@@ -165,10 +165,17 @@ def breaks(*checks: str):
     return register
 
 
-@breaks("read_only", "causal")
+@breaks("read_only")
 class WritesIntoTheGivenState(Toy):
     def taken(self, state, donate):
         return state["ring"]
+
+
+@breaks("read_only", "causal")
+class ShowsTheFutureInThePast(Toy):
+    def advance(self, state, obs, control, first, donate):
+        new = super().advance(state, obs, control, first, donate)
+        return new.replace(h=state["h"].copy_(new["h"]))
 
 
 @breaks("donate")
@@ -177,7 +184,7 @@ class WritesIntoAnotherState(Toy):
 
     def observe(self, state, obs, control=None, *, first=None, donate=False):
         new = super().observe(state, obs, control, first=first, donate=donate)
-        return new if first is not None else new.replace(ring=state["ring"])
+        return new if donate else new.replace(ring=state["ring"])
 
 
 @breaks("donate")

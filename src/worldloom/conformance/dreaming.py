@@ -180,14 +180,24 @@ def read_only(bench: Bench) -> None:
 @torch.no_grad()
 def donate(bench: Bench) -> None:
     """``donate=True`` gives the same result, and takes nothing but the state that was donated."""
+    for newest in ("step", "observe"):
+        _donate(bench, newest)
+
+
+def _donate(bench: Bench, newest_by: str) -> None:
+    """Go on by donation from a state that was made by ``newest_by``, while older and other states are held."""
     model, batch = bench.model, 2
-    seeds, once = torch.tensor([3, 4], device=model.device), bench.once(batch)
-    obs = bench.obs(batch, "seen")
+
+    def advance(state: State, name: str) -> State:
+        control = bench.control(batch, name)
+        return model.step(state, control) if newest_by == "step" else model.observe(state, obs, control)
+
+    obs, once = bench.obs(batch, "seen"), bench.once(batch)
+    seeds = torch.tensor([3, 4], device=model.device)
     older = [model.start(batch, seeds, once or None)]
     older.append(model.observe(older[0], obs, bench.null(batch)))
     older.append(model.step(older[1], bench.control(batch, "shared")))
-    sibling = model.step(older[2], bench.control(batch, "sibling"))
-    newest = model.step(older[2], bench.control(batch, "newest"))
+    sibling, newest = advance(older[2], "sibling"), advance(older[2], "newest")
     shown: Named = {"features": model.features(newest)}
     if "decode" in model.capabilities:
         shown |= model.decode(newest) | {f"raw {k}": v for k, v in model.decode(newest, raw=True).items()}
