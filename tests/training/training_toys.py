@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +20,10 @@ from worldloom.contract import Control, Controls, Loss, Segment, Sensor, Spec, S
 from worldloom.data.episode import Episode
 from worldloom.data.store import Dataset
 from worldloom.data.writer import DatasetWriter
+from worldloom.files import load_tensors
 from worldloom.training import TrainConfig
+from worldloom.training.checkpoints import list_checkpoints
+from worldloom.training.logs import read_log
 
 SPEC = Spec({"screen": Sensor("image", (1, 4, 5))}, {"action": Control("discrete", n=3)}, fps=10.0)
 
@@ -27,7 +34,6 @@ class ToyConfig:
     noise: float = 0.1
     dropout: float = 0.0
     nan_at: int = -1
-    nan_buffer: bool = False
 
 
 class Toy(WorldModel):
@@ -57,7 +63,9 @@ class Toy(WorldModel):
             self.calls += 1
         pixels = segment.obs["screen"].float().flatten(2) / 255
         noise = torch.randn(pixels[:, :-1].shape, generator=generator) * self.config.noise
-        error = (self.predict(pixels[:, :-1] + noise, segment.control["action"][:, 1:]) - pixels[:, 1:]).square().mean(-1)
+        error = (
+            (self.predict(pixels[:, :-1] + noise, segment.control["action"][:, 1:]) - pixels[:, 1:]).square().mean(-1)
+        )
         weight = segment.valid[:, 1:].float()
         total = (error * weight).sum() / weight.sum().clamp_min(1)
         if self.training:
@@ -121,33 +129,149 @@ def register(monkeypatch=None) -> None:
         monkeypatch.setitem(models.FAMILIES, "toy", entry)
 
 
-MAIN = """
-import json, sys, time
+def at_call(model: Toy, number: int, action) -> Toy:
+    """``action()`` while the model computes its training loss for the ``number``-th time (counted over resumes)."""
+    plain = model.loss
+
+    def loss(segment, generator=None):
+        if model.training and int(model.calls) == number - 1:
+            action()
+        return plain(segment, generator)
+
+    model.loss = loss
+    return model
+
+
+def newest(out: Path) -> tuple[int, dict[str, Tensor], dict]:
+    """Step, tensors and meta of the newest checkpoint of a run."""
+    step, path = list_checkpoints(out / "checkpoints")[0]
+    return (step, *load_tensors(path))
+
+
+def same_outcome(one: Path, two: Path) -> None:
+    """Assert that two runs have bitwise the same newest checkpoint, model and log (but for times)."""
+    for (step, a, meta), (other, b, _) in [(newest(one), newest(two))]:
+        assert step == other
+        assert a.keys() == b.keys()
+        assert meta["ema_updates"] > 0
+        assert {n.split("/")[0] for n in a} == {"model", "ema", "optimizer"}
+        for name in a:
+            assert torch.equal(a[name], b[name]), name
+    a, b = (load_tensors(out / "model.safetensors")[0] for out in (one, two))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert untimed(one) == untimed(two)
+
+
+def untimed(out: Path) -> list[dict]:
+    """The records of a run's log without what depends on the clock."""
+    timed = {"seconds", "steps_per_second", "frames_per_second"}
+    return [{k: v for k, v in r.items() if k not in timed} for r in read_log(out / "log.jsonl")]
+
+
+HELPER = """
+import json, os, signal, sys, time
+from pathlib import Path
 sys.path.insert(0, sys.argv[1])
+import torch
 import training_toys as toys
 from worldloom.contract import WorldloomError
 from worldloom.data.store import Dataset
 from worldloom.training import train
+from worldloom.training.logs import read_log
+
+torch.set_num_threads(1)
 toys.register()
-settings = json.loads(sys.argv[4])
-pause = settings.pop("pause", 0.0)
-model = toys.Toy()
-if pause:
+
+
+def child(order):
+    model, settings = toys.Toy(), dict(order["settings"])
+    pause = settings.pop("pause", 0.0)
     plain = model.loss
     def slow(segment, generator=None):
-        time.sleep(pause)
+        if pause and model.training:
+            print("computing a step", flush=True)
+            time.sleep(pause)
         return plain(segment, generator)
     model.loss = slow
-try:
-    train(model, Dataset(sys.argv[2]), toys.quick(threads=1, **settings), sys.argv[3])
-except WorldloomError as error:
-    print(error, flush=True)
-    sys.exit(getattr(error, "exit_code", 1))
+    if order["crash"] is not None:
+        toys.crash_at_call(order["crash"])
+    try:
+        train(model, Dataset(sys.argv[2]), toys.quick(threads=1, **settings), order["out"])
+        code = 0
+    except WorldloomError as error:
+        print(error, flush=True)
+        code = getattr(error, "exit_code", 1)
+    sys.stdout.flush()
+    os._exit(code)
+
+
+for line in sys.stdin:
+    order = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        file = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        child(order)
+    log, output = Path(order["out"]) / "log.jsonl", Path(order["output"])
+    before = len(read_log(log))
+    for moment, delay, signum in order["signals"]:
+        def come():
+            if isinstance(moment, str):
+                return output.exists() and moment in output.read_text()
+            return len(read_log(log)) >= before + moment
+        while not come() and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            time.sleep(0.005)
+        time.sleep(delay)
+        os.kill(pid, signum)
+    _, status = os.waitpid(pid, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
 """
 
 
-def launch(data: Path, out: Path, settings: str) -> subprocess.Popen[str]:
-    """``train`` in a process of its own; ``settings`` is JSON for :func:`quick`, and ``pause`` seconds a step."""
-    here = str(Path(__file__).parent)
-    command = [sys.executable, "-c", MAIN, here, str(data), str(out), settings]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def crash_at_call(number: int) -> None:
+    """Kill this process, as kill -9 does, at the ``number``-th call that a save makes to the operating system."""
+    calls = 0
+
+    def counted(plain):
+        def call(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return plain(*args, **kwargs)
+
+        return call
+
+    os.fsync = counted(os.fsync)
+    tempfile.mkstemp = counted(tempfile.mkstemp)
+    Path.replace = counted(Path.replace)
+    Path.unlink = counted(Path.unlink)
+
+
+class Trainers:
+    """Starts trainers as processes that can be killed, cheaply: one process imports PyTorch and is forked for each."""
+
+    def __init__(self, data: Path, scratch: Path):
+        command = [sys.executable, "-c", HELPER, str(Path(__file__).parent), str(data)]
+        self._output = scratch / "output.txt"
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, out: Path, signals=(), crash: int | None = None, **settings) -> tuple[int, str]:
+        """Exit code (negative: killed by that signal) and output of one training.
+
+        signals: (moment, delay, number): ``delay`` seconds after the moment when so many new lines stand in the log,
+        or such a text in the output. crash: the call of a save at which to die. A ``pause`` in the settings is slept
+        at every step.
+        """
+        order = {"out": str(out), "signals": list(signals), "crash": crash, "settings": settings}
+        order["output"] = str(self._output)
+        self._output.unlink(missing_ok=True)
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline()), self._output.read_text(encoding="utf-8")
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()

@@ -245,9 +245,12 @@ def _check_spec(model: WorldModel, dataset: Any) -> None:
 
 
 def _device(config: TrainConfig, old: Mapping[str, Any], say: Callable[[str], None]) -> torch.device:
+    """The device, and a word where it or the number of threads is not the one that the run began with."""
     device = pick_device(config.device)
-    if old and old.get("device") != device.type:
-        say(f"The run began on {old.get('device')} and goes on on {device.type}: it may differ in the last digits.")
+    now = {"device": device.type, "threads": torch.get_num_threads()}
+    changed = [f"{name} {old.get(name)} -> {value}" for name, value in now.items() if old and old.get(name) != value]
+    if changed:
+        say(f"The run began elsewhere ({', '.join(changed)}), so it may differ in the last digits.")
     return device
 
 

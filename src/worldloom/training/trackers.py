@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from worldloom.contract import WorldloomError
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Where figures and filmstrips go beside log.jsonl."""
 

@@ -87,14 +87,15 @@ class Updater:
         """
         # Forward passes may write running statistics into buffers; a batch that is left out must leave none there.
         skipping = self.config.nonfinite == "skip"
-        buffers = [(b, b.clone()) for b in self.model.buffers() if b.is_floating_point()] if skipping else []
+        buffers = {n: b.clone() for n, b in self.model.named_buffers()} if skipping else {}
         metrics = self.gradients(segment, step)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip or math.inf)
         values = self._read({**metrics, "grad_norm": norm})
         if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
             with torch.no_grad():
-                for buffer, before in buffers:
-                    buffer.copy_(before)
+                for name, buffer in self.model.named_buffers():
+                    if name in buffers:
+                        buffer.copy_(buffers[name])
             self.optimizer.zero_grad(set_to_none=True)
             self._refuse(step, values)
             return Update(values, False)
