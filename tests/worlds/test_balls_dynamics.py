@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worldloom.worlds.balls import BallsConfig, BallsError
+from worldloom.worlds.balls import BallsConfig, BallsError, dynamics
 from worldloom.worlds.balls.dynamics import advance
 from worldloom.worlds.balls.starts import deepest_overlap, draw_start
 
@@ -182,6 +182,26 @@ def test_a_dropped_ball_bounces_at_the_solved_instants():
     assert hits == int((2000 + period / 2) // period)
 
 
+@pytest.mark.parametrize("frames", [1.0, 7.3, 400.0])
+def test_bounces_that_begin_and_end_within_one_call(frames):
+    g, drop = 0.4, 0.05  # a period of exactly one frame
+    x, v, walls, _ = advance(*one((32, 60 - drop), (0, 0)), BOX, gravity=(0.0, g), duration=frames)
+    phase = frames % 1.0
+    fall = min(phase, 1 - phase)
+    np.testing.assert_allclose(60 - x[0, 0, 1], drop - g / 2 * fall**2, atol=1e-10)
+    np.testing.assert_allclose(v[0, 0, 1], g * fall * (1 if phase <= 0.5 else -1), atol=1e-10)
+    assert walls[0, 0].tolist() == [0, round(frames)]
+
+
+@pytest.mark.parametrize("gravity", [0.0, 0.3])
+def test_at_contact_a_disc_lies_exactly_on_the_wall(gravity):
+    for v in np.random.default_rng(0).uniform(0.5, 9, 50):
+        hit = 2 * 6 / (v + np.sqrt(v * v + 2 * gravity * 6))
+        x, _, walls, _ = advance(*one((54, 32), (v, 0)), BOX, gravity=(gravity, 0.0), duration=hit)
+        assert walls[0, 0, 0] == 1
+        assert x[0, 0, 0] == 60
+
+
 def test_throwing_up_to_the_ceiling_and_only_nearly():
     g = 0.5
     just = np.sqrt(2 * g * 10)
@@ -234,7 +254,8 @@ def test_a_falling_disc_meets_one_at_rest_on_the_floor():
         assert deepest_overlap(x, r) < 1e-9
 
 
-def test_discs_piled_up_at_rest_are_an_error_and_not_dropped():
+def test_discs_piled_up_at_rest_are_an_error_and_not_dropped(monkeypatch):
+    monkeypatch.setattr(dynamics, "MAX_IMPACTS", 300)
     x = np.array([[[32.0, 60], [32, 52]]])
     with pytest.raises(BallsError, match="rest on each other"):
         advance(x, np.zeros((1, 2, 2)), np.full((1, 2), 4.0), BOX, gravity=(0.0, 0.25))
