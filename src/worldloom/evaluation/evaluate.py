@@ -1,0 +1,281 @@
+"""Measure a run on held-out episodes, and write report.json and report.html."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldloom.contract import Segment, State, WorldloomError, WorldModel
+from worldloom.data.store import Dataset
+from worldloom.evaluation.figures import Tracked, action_figure, object_figures, picture_figures, track
+from worldloom.evaluation.heldout import HeldOut, draw
+from worldloom.evaluation.report import Evidence, render
+from worldloom.evaluation.schema import DataInfo, Figure, Report, RunInfo, Setting, to_json
+from worldloom.evaluation.statistics import bootstrap
+from worldloom.evaluation.verdict import judge
+from worldloom.files import read_json, tensors_hash, write_atomic, write_json
+from worldloom.imagination import absorb, imagine
+from worldloom.imagination.rollout import given_once
+from worldloom.models.saved import describe_model, load_model
+from worldloom.training.devices import pick_device
+from worldloom.training.run import versions
+
+BATCH = 32
+"""Dreams side by side: fixed, so that a report can be made again to the last digit."""
+HORIZON = 50
+"""Frames compared with the truth where neither the caller nor the length of the episodes says otherwise."""
+ACTION_STARTS, ACTION_FRAMES = 32, 20
+SPEED_FRAMES, SPEED_SECONDS = 60, 8.0
+
+
+def evaluate(
+    run: str | Path,
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    starts: int = 64,
+    prompt: int = 4,
+    horizon: int | None = None,
+    count_horizon: int = 100,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Callable[[str], None] | None = print,
+) -> dict[str, Any]:
+    """Measure a run on the test split of its dataset; returns the contents of report.json (see docs/report.md).
+
+    run: a run's folder. data: a dataset's folder, by default the one the run was trained on. out: folder for
+    report.json and report.html, by default the run. starts: how many dreams. prompt: true frames before each. horizon:
+    dreamed frames compared with the truth (default 50, or what the episodes allow). count_horizon: dreamed frames in
+    which objects are counted, where the data hold true positions. seed: of starts, dreams and bootstrap. progress: is
+    told what is being done; None for silence.
+
+    Raises :class:`WorldloomError` where ``run`` is no run, the dataset is missing or too small, or the model dreams no
+    picture.
+    """
+    run, say = Path(run), progress or (lambda _: None)
+    for name, value in (("starts", starts), ("prompt", prompt), ("horizon", horizon), ("count_horizon", count_horizon)):
+        if value is not None and value < 1:
+            raise WorldloomError(f"{name} must be at least 1, found {value}.")
+    if not run.is_dir():
+        raise WorldloomError(f"{run} is not a folder. Give the folder of a run, as written by `worldloom train`.")
+    model = load_model(run, pick_device(device))
+    model.require("decode")
+    if not model.spec.images:
+        raise WorldloomError(f"The model in {run} dreams {sorted(model.spec.shown)} and no picture to measure.")
+    config = read_json(run / "config.json") if (run / "config.json").exists() else {}
+    dataset = Dataset(find_data(run, config, data))
+
+    sensor = next(iter(model.spec.images))
+    if sensor not in dataset.spec.images:
+        raise WorldloomError(
+            f"{dataset.path} has no image sensor {sensor!r}, which the model in {run} dreams; it has "
+            f"{sorted(dataset.spec.shown)}. Give a dataset of the same world by --data."
+        )
+    asked = horizon or HORIZON
+    held = draw(dataset, starts, prompt, asked, max(asked, count_horizon), seed)
+    notes = [*held.notes, *_data_notes(config, dataset)]
+    position = _positions(held)
+    length = max(held.horizon, count_horizon) if position is not None else held.horizon
+    count, groups = len(held.episodes), held.episodes
+
+    say(f"Measuring {run.name or run}: {count} dreams of {length} frames from {len(np.unique(groups))} episodes")
+    dream = _dreams(model, held, held.control, length, seed, sensor, say)
+    shown, true = (held.segment.obs[sensor][:, part] for part in (slice(0, prompt), slice(prompt, None)))
+    say("Comparing pictures")
+    figures = picture_figures(true, dream[:, : held.horizon], shown[:, -1], groups, seed)
+    tracked = None
+    if position is not None:
+        say("Tracking objects")
+        tracked = track(shown.numpy(), true.numpy(), dream[:, :length].numpy(), position)
+        figures = object_figures(tracked, groups, seed) | figures
+        notes += _tracker_notes(tracked)
+    other = _shuffled(model, held, notes)
+    if other is not None:
+        say("Dreaming with other actions")
+        few, frames = min(count, ACTION_STARTS), min(held.horizon, ACTION_FRAMES)
+        mixed = _dreams(model, held, other, frames, seed, sensor, lambda _: None, few)
+        figures |= action_figure(true[:few], dream[:few], mixed, groups[:few], seed)
+    say("Timing")
+    figures["frames_per_second"] = _speed(model, held, seed)
+    figures["train_seconds"] = _train_seconds(run, config, seed, notes)
+
+    described = describe_model(model)
+    report = Report(
+        run=RunInfo(
+            run.resolve().name,
+            described["family"],
+            tensors_hash(model.state_dict(), {"model": described}),
+            sum(p.numel() for p in model.parameters()),
+        ),
+        data=DataInfo(
+            dataset.path.resolve().name,
+            dataset.fingerprint,
+            "test",
+            len(dataset.splits["test"]),
+            len(np.unique(groups)),
+        ),
+        setting=Setting(
+            count, prompt, held.horizon, length if tracked else 0, seed, str(model.device), torch.get_num_threads()
+        ),
+        verdict=judge(figures, tracked.radius if tracked else None),
+        figures=figures,
+        versions=versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        notes=tuple(notes),
+    )
+    folder = Path(out) if out is not None else run
+    result = to_json(report)
+    page = render(report, Evidence(shown, true, dream, tracked, model.spec.fps))
+    write_json(folder / "report.json", result)
+    write_atomic(folder / "report.html", page.encode("utf-8"))
+    say(f"{report.verdict.headline}\nSee {folder / 'report.html'}")
+    return result
+
+
+def find_data(run: Path, config: Mapping[str, Any], data: str | Path | None) -> Path:
+    """The dataset's folder: ``data``, or the one in the run's config.json, as seen from here or from the run."""
+    if data is not None:
+        return Path(data)
+    section = config.get("data") if isinstance(config, Mapping) else None
+    named = section.get("path") if isinstance(section, Mapping) else None
+    if not named:
+        raise WorldloomError(
+            f"{run} does not say which dataset it was trained on (no config.json with data.path). Give one by --data."
+        )
+    candidates = [Path(named), run / named, run.parent / named]
+    for candidate in candidates:
+        if (candidate / "dataset.json").exists():
+            return candidate
+    raise WorldloomError(
+        f"The dataset {named!r} of {run} is not there any more (looked for {', '.join(map(str, candidates))}). "
+        "Give its folder by --data."
+    )
+
+
+def _data_notes(config: Mapping[str, Any], dataset: Dataset) -> list[str]:
+    trained = (config.get("data") or {}).get("fingerprint")
+    if trained and trained != dataset.fingerprint:
+        return ["The dataset is not as it was in training: episodes were added, or it is another one."]
+    return []
+
+
+def _positions(held: HeldOut) -> np.ndarray | None:
+    """(B, T, K, 2) true positions in px, where the data hold them."""
+    found = held.truth.get("position")
+    if found is None or found.ndim != 4 or found.shape[-1] != 2 or not np.isfinite(found).all():
+        return None
+    return found.astype(np.float64)
+
+
+def _tracker_notes(tracked: Tracked) -> list[str]:
+    share = float(tracked.count_floor.mean())
+    if share >= 0.99:
+        return []
+    return [
+        f"The tracker counts the objects of only {share:.1%} of the true frames rightly: figures of objects are no "
+        "better than that here (touching or hidden objects, or a background that moves)."
+    ]
+
+
+def _dreams(
+    model: WorldModel,
+    held: HeldOut,
+    control: Mapping[str, Tensor],
+    frames: int,
+    seed: int,
+    sensor: str,
+    say: Callable[[str], None],
+    rows: int | None = None,
+) -> Tensor:
+    """(rows, frames, C, h, w) uint8: free dreams under given controls, on the CPU."""
+    rows = rows or len(held.episodes)
+    control = {name: x for name, x in control.items() if name in model.spec.given}
+    parts = []
+    for batch, begin in enumerate(range(0, rows, BATCH)):
+        piece = slice(begin, min(begin + BATCH, rows))
+        dream = imagine(
+            model,
+            held.segment.time(slice(0, held.prompt)).rows(piece),
+            {name: x[piece, :frames] for name, x in control.items()} or None,
+            frames,
+            seed=seed + 1_000_003 * batch,  # rows of different batches draw differently
+        )
+        parts.append(dream.obs[sensor].cpu())
+        say(f"  dreamed {piece.stop} of {rows}")
+    return torch.cat(parts)
+
+
+def _shuffled(model: WorldModel, held: HeldOut, notes: list[str]) -> dict[str, Tensor] | None:
+    """The controls with each start's action exchanged for the next one's; None where that changes nothing."""
+    if model.spec.action is None or "action" not in held.control:
+        return None
+    action = held.control["action"]
+    rolled = action.roll(1, 0)
+    if len(action) < 2 or bool((action == rolled).all()):
+        notes.append("What actions are worth was not measured: the recorded actions are all the same.")
+        return None
+    return {**held.control, "action": rolled}
+
+
+def _speed(model: WorldModel, held: HeldOut, seed: int) -> Figure:
+    """Frames a second at batch 1: step and decode, every frame brought to the CPU, median after a warm-up."""
+    prompt: Segment = held.segment.time(slice(0, held.prompt)).rows(slice(0, 1))
+    control = {n: x[:1].to(model.device) for n, x in held.control.items() if n in model.spec.given}
+    once = given_once(model.spec, prompt.to(model.device).control)
+    times: list[float] = []
+    with torch.inference_mode():
+        state: State = absorb(model, model.start(1, seed, once), prompt, donate=True)
+        began = time.perf_counter()
+        for t in range(SPEED_FRAMES + 5):
+            start = time.perf_counter()
+            state = model.step(state, {n: x[:, t % x.shape[1]] for n, x in control.items()} or None, donate=True)
+            for frame in model.decode(state).values():
+                frame.cpu()
+            times.append(time.perf_counter() - start)
+            if time.perf_counter() - began > SPEED_SECONDS and len(times) > 1:
+                break
+    measured = np.array(times[min(5, len(times) // 2) :])
+    low, high = bootstrap(measured, None, "median", seed=seed)
+    return Figure(
+        value=float(1 / np.median(measured)),
+        interval=(float(1 / high), float(1 / low)) if np.isfinite(low) else None,
+        n=len(measured),
+        n_of="frames timed",
+        seed=seed,
+        title="Speed of dreaming",
+        unit="frames/s",
+        statistic="median",
+        better="higher",
+        meaning="One dream alone, with the model's default sampler, each frame decoded and brought to the CPU.",
+        blind_to="Other machines: it holds for this device and these threads.",
+    )
+
+
+def _train_seconds(run: Path, config: Mapping[str, Any], seed: int, notes: list[str]) -> Figure:
+    """Training time as the trainer wrote it down."""
+    file = run / "summary.json"
+    summary = read_json(file) if file.exists() else {}
+    value = summary.get("train_seconds") if isinstance(summary, Mapping) else None
+    if not isinstance(value, (int, float)):
+        value = None
+        notes.append("Training time is unknown: the run has no summary.json with train_seconds (not finished yet?).")
+    trained = (config.get("train") or {}).get("seed", seed)
+    return Figure(
+        value=None if value is None else float(value),
+        interval=None,
+        n=0 if value is None else 1,
+        n_of="trainings",
+        seed=int(trained),
+        title="Training",
+        unit="s",
+        statistic="total",
+        better="lower",
+        meaning="Time spent training, on the machine that trained. The seed is that of the training.",
+    )

@@ -1,0 +1,86 @@
+"""Starts from episodes that training never saw, with the truth that follows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldloom.contract import Segment, WorldloomError
+from worldloom.data.store import Dataset
+from worldloom.data.windows import Windows
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """B starts with their true continuations."""
+
+    segment: Segment
+    """(B, prompt + horizon, ...), every frame valid."""
+    truth: dict[str, np.ndarray]
+    """Exact state behind the frames, name to (B, prompt + horizon, ...); empty where the data do not tell."""
+    control: dict[str, Tensor]
+    """Per-frame controls of the dreamed frames, (B, length, ...). Past an episode's end the recorded ones are
+    repeated from the first dreamed frame on."""
+    episodes: np.ndarray
+    """(B,) number of the episode."""
+    prompt: int
+    """True frames before each dream."""
+    notes: tuple[str, ...]
+    """What had to be less than was asked for."""
+
+    @property
+    def horizon(self) -> int:
+        """Frames of truth after the prompt."""
+        return self.segment.length - self.prompt
+
+
+def draw(
+    dataset: Dataset, starts: int, prompt: int, horizon: int, length: int, seed: int, split: str = "test"
+) -> HeldOut:
+    """Draw ``starts`` different starts, spread over the episodes of the split: a pure function of its arguments.
+
+    ``horizon`` is cut to what at least half of the episodes can offer, and ``starts`` to the number there is, with a
+    note. ``length``: how many frames will be dreamed at most (see :attr:`HeldOut.control`).
+    """
+    windows = Windows(dataset, split)
+    notes = []
+    half = int(np.median(dataset.lengths[windows.episodes]))
+    if half < prompt + 1:
+        raise WorldloomError(
+            f"Half of the {len(windows.episodes)} held-out episodes of {dataset.path} have {half} frames or fewer; a "
+            f"prompt of {prompt} frames leaves nothing to dream. Collect longer episodes, or give a shorter prompt."
+        )
+    if half < prompt + horizon:
+        notes.append(
+            f"The horizon is {half - prompt} frames, not {horizon}: half of the held-out episodes are no longer."
+        )
+        horizon = half - prompt
+    chosen = windows.starts(starts, prompt, horizon, seed)
+    if len(chosen) < starts:
+        notes.append(f"{len(chosen)} starts instead of {starts}: held-out episodes offer no more different ones.")
+    need = prompt + horizon
+    clips = [dataset.episode(number, begin, begin + need) for number, begin in chosen]
+    names = set.intersection(*(set(clip.truth) for clip in clips))
+    alike = [n for n in sorted(names) if len({clip.truth[n].shape for clip in clips}) == 1]
+    return HeldOut(
+        windows.segment(chosen, need),
+        {name: np.stack([clip.truth[name] for clip in clips]) for name in alike},
+        _controls(windows, chosen, prompt, length),
+        np.array([number for number, _ in chosen]),
+        prompt,
+        tuple(notes),
+    )
+
+
+def _controls(windows: Windows, chosen: list[tuple[int, int]], prompt: int, length: int) -> dict[str, Tensor]:
+    """The controls of ``length`` dreamed frames, those that were recorded repeated as often as needed."""
+    spec = windows.dataset.spec
+    longest = max(int(windows.dataset.lengths[number]) - begin for number, begin in chosen)
+    future = windows.segment(chosen, min(prompt + length, longest)).time(slice(prompt, None))
+    recorded = future.valid.sum(1, keepdim=True)  # padding comes last
+    index = torch.arange(length)[None] % recorded
+    rows = torch.arange(len(chosen))[:, None]
+    return {name: future.control[name][rows, index] for name, kind in spec.given.items() if kind.per == "frame"}

@@ -1,0 +1,196 @@
+"""What report.json holds, schema version 1: typed here, explained in docs/report.md, checked by :func:`parse`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from worldloom.configs import ConfigError, from_json
+from worldloom.files import DamagedFileError, read_json
+
+SCHEMA = "1"
+
+FLAT = ("value", "interval", "floor", "n", "seed")
+"""Fields of a figure that stand at the top of report.json: ``NAME`` for the value, ``NAME_interval`` and so on."""
+
+ByHorizon = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A figure at each frame of the dream; nulls where nothing could be measured."""
+
+    horizon: tuple[int, ...]
+    """Frames since the prompt: 1 is the first dreamed frame."""
+    value: tuple[float | None, ...]
+    """The figure."""
+    low: tuple[float | None, ...]
+    """Lower end of its interval."""
+    high: tuple[float | None, ...]
+    """Upper end."""
+    floor: tuple[float | None, ...] | None = None
+    """The same figure measured on the true frames."""
+    baselines: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
+    """The same figure for predictions that take no model."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured quantity with all that is needed to judge it."""
+
+    value: float | ByHorizon | None
+    """A number, or numbers by horizon in frames; null where it could not be measured (see ``notes``)."""
+    interval: tuple[float, float] | dict[str, tuple[float, float] | None] | None
+    """Its interval of 95 %; null where there are too few episodes for one."""
+    n: int
+    """How many values it sums up."""
+    n_of: str
+    """What is counted in ``n``."""
+    seed: int
+    """Seed of the starts, the dreams and the bootstrap."""
+    title: str
+    """A few words for tables."""
+    unit: str
+    """Unit of the value; empty for shares."""
+    statistic: Literal["mean", "median", "share", "total"]
+    """How the values were summed up."""
+    better: Literal["lower", "higher"]
+    """Which way is better."""
+    meaning: str
+    """One or two sentences."""
+    blind_to: str = ""
+    """What this figure can't see."""
+    floor: float | ByHorizon | None = None
+    """The same figure measured on the true frames: no model can be seen to do better."""
+    baselines: dict[str, float | ByHorizon] = field(default_factory=dict)
+    """The same figure for predictions that take no model."""
+    curve: Curve | None = None
+    """The figure at every frame."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """The model that was measured."""
+
+    name: str
+    """Name of the run's folder."""
+    family: str
+    """Family of the model."""
+    model_sha256: str
+    """Hash of its weights and description."""
+    parameters: int
+    """Number of its parameters."""
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """The data it was measured on."""
+
+    name: str
+    """Name of the dataset's folder."""
+    fingerprint: str
+    """Fingerprint of the dataset; empty where unknown."""
+    split: str
+    """Always ``test``: episodes that training never saw."""
+    episodes: int
+    """Episodes in that split."""
+    episodes_used: int
+    """Different episodes among the starts."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How it was measured."""
+
+    starts: int
+    """Dreams."""
+    prompt: int
+    """True frames shown before each dream."""
+    horizon: int
+    """Dreamed frames compared with the truth."""
+    count_horizon: int
+    """Dreamed frames whose objects are counted; 0 where the world has no objects."""
+    seed: int
+    """Seed of starts, dreams and bootstrap."""
+    device: str
+    """Where the model ran."""
+    threads: int
+    """CPU threads."""
+    resamples: int = 2000
+    """Draws of the bootstrap over episodes."""
+    level: float = 0.95
+    """Coverage of the intervals."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The figures in plain words."""
+
+    headline: str
+    """One sentence."""
+    points: tuple[str, ...]
+    """What it rests on."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole report."""
+
+    run: RunInfo
+    """The model."""
+    data: DataInfo
+    """The data."""
+    setting: Setting
+    """The procedure."""
+    verdict: Verdict
+    """In plain words."""
+    figures: dict[str, Figure]
+    """By name. In report.json their :data:`FLAT` fields stand at the top, the rest in ``details``."""
+    versions: dict[str, str]
+    """Versions of what made it."""
+    created: str
+    """UTC, ISO 8601."""
+    notes: tuple[str, ...] = ()
+    """What deviates from the usual procedure, or could not be measured, and why."""
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The plain JSON of report.json."""
+    out: dict[str, Any] = {"schema": SCHEMA}
+    details: dict[str, Any] = {}
+    for name, figure in report.figures.items():
+        values = dataclasses.asdict(figure)
+        for key in FLAT:
+            out[name if key == "value" else f"{name}_{key}"] = values.pop(key)
+        details[name] = values
+    rest = dataclasses.asdict(report)
+    del rest["figures"]
+    return out | rest | {"details": details}
+
+
+def parse(data: Any, where: str = "report") -> Report:
+    """Check the JSON of a report against the schema and return it typed; :class:`ConfigError` names what is wrong."""
+    if not isinstance(data, Mapping) or data.get("schema") != SCHEMA or not isinstance(data.get("details"), Mapping):
+        raise ConfigError(f"{where} is not a report of schema {SCHEMA!r}. Write it anew with `worldloom evaluate`.")
+    rest = {k: v for k, v in data.items() if k not in ("schema", "details")}
+    figures: dict[str, Any] = {}
+    for name, detail in data["details"].items():
+        figures[name] = dict(detail)
+        for key in FLAT:
+            flat = name if key == "value" else f"{name}_{key}"
+            if flat not in rest:
+                raise ConfigError(f"{where} lacks {flat!r}.")
+            figures[name][key] = rest.pop(flat)
+    return from_json(Report, {**rest, "figures": figures}, where)
+
+
+def load_report(path: Path) -> Report:
+    """Read and check a report.json, or the one in a run's folder."""
+    file = Path(path) / "report.json" if Path(path).is_dir() else Path(path)
+    try:
+        return parse(read_json(file), str(file))
+    except ConfigError as error:
+        raise DamagedFileError(str(error)) from error

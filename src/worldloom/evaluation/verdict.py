@@ -1,0 +1,105 @@
+"""The figures in plain words. Every sentence is made from the figures; none is a matter of taste."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from worldloom.evaluation.schema import Figure, Verdict
+
+
+def number(x: float | None, unit: str = "") -> str:
+    """A number for reading: three significant digits, shares as per cent, a dash for none."""
+    if x is None:
+        return "–"
+    if unit == "%":
+        return "100 %" if x == 1 else f"{min(100 * x, 99.9):.1f} %" if x > 0.99 else f"{100 * x:.3g} %"
+    text = f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
+    return f"{text.replace('-', '−')} {unit}".rstrip()
+
+
+def believable(curve: Sequence[float | None], limit: float) -> int:
+    """How many frames from the first on stay at or under ``limit``."""
+    for h, value in enumerate(curve):
+        if value is None or value > limit:
+            return h
+    return len(curve)
+
+
+def _at(figure: Figure, horizon: str, name: str = "") -> float | None:
+    values = figure.baselines.get(name) if name else figure.value
+    return values.get(horizon) if isinstance(values, dict) else None
+
+
+def judge(figures: dict[str, Figure], radius: float | None) -> Verdict:
+    """One headline and what it rests on. ``radius``: px of a typical object, None where nothing was tracked."""
+    points = []
+    gain = figures["psnr_gain_db"].curve
+    assert gain is not None  # figures by horizon always have their curve
+    surely = [v if low is None else low for v, low in zip(gain.value, gain.low, strict=True)]
+    ahead = believable([None if v is None else -v for v in surely], -1e-9)
+    total = len(gain.value)
+    position = figures.get("position_error_px")
+    if position is not None and radius is not None and position.curve is not None:
+        frames = believable(position.curve.value, radius)
+        size = f"one radius ({number(radius, 'px')})"
+        if frames == 0:
+            headline = f"Not believable for a single frame: objects are off by more than {size} at once."
+        elif frames == total:
+            headline = f"Believable for all {total} frames measured: the position error stays under {size}."
+        else:
+            headline = f"Believable for about {_frames(frames)}: the position error stays under {size}."
+        points += _object_points(figures, position)
+        points.append(f"Pixel by pixel it beats repeating the last frame {_span(ahead, total)}.")
+    elif ahead == 0:
+        headline = "Not better than repeating the last frame, which comes as close to what really happens."
+    else:
+        headline = f"Better than repeating the last frame {_span(ahead, total)}."
+        first = _at(figures["psnr_db"], "1")
+        points.append(
+            f"One frame ahead: PSNR {number(first, 'dB')}, where repeating the last frame has "
+            f"{number(_at(figures['psnr_db'], '1', 'copy_last'), 'dB')}."
+        )
+    if "action_gain_db" in figures:
+        points.append(_action_point(figures["action_gain_db"]))
+    speed = figures.get("frames_per_second")
+    if speed is not None and isinstance(speed.value, float):
+        points.append(f"It dreams {number(speed.value)} frames a second, one dream alone.")
+    return Verdict(headline, tuple(points))
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"
+
+
+def _span(ahead: int, total: int) -> str:
+    if ahead == 0:
+        return "for no frame"
+    return f"for all {_frames(total)} measured" if ahead == total else f"for {_frames(ahead)}"
+
+
+def _object_points(figures: dict[str, Figure], position: Figure) -> list[str]:
+    points = []
+    right = figures["object_count_ok"]
+    if isinstance(right.value, float):
+        interval = right.interval if isinstance(right.interval, tuple) else None
+        between = f" (95 % interval {number(interval[0], '%')} to {number(interval[1], '%')})" if interval else ""
+        fine = "No object fades, tears or doubles:" if right.value == 1 else "Objects fade, tear or double:"
+        points.append(
+            f"{fine} {number(right.value, '%')}{between} of the frames of {right.n} {right.n_of} hold the right number."
+        )
+    ten = "10" if _at(position, "10") is not None else "1"
+    against = [f"{number(_at(position, ten), 'px')} in the dream"]
+    for name, words in (("constant_velocity", "going straight on"), ("copy_last", "standing still")):
+        if _at(position, ten, name) is not None:
+            against.append(f"{number(_at(position, ten, name), 'px')} by {words}")
+    points.append(f"Position error {_frames(int(ten))} ahead: {', '.join(against)}.")
+    return points
+
+
+def _action_point(figure: Figure) -> str:
+    horizon = max((int(h) for h, v in (figure.value if isinstance(figure.value, dict) else {}).items() if v), default=1)
+    interval = figure.interval.get(str(horizon)) if isinstance(figure.interval, dict) else None
+    value = number(_at(figure, str(horizon)), "dB")
+    if interval is not None and interval[0] > 0:
+        return f"It listens to its actions: the wrong ones cost {value} after {_frames(horizon)}."
+    return f"It is not shown to listen to its actions: the wrong ones cost {value} after {_frames(horizon)}."
