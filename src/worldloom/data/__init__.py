@@ -1,4 +1,7 @@
-"""Collecting (:func:`worldloom.data.collect.collect`), episodes on disk, and windows for training."""
+"""Collecting, episodes on disk, and windows for training.
+
+``collect.collect`` and ``prefetch.prefetch`` are imported from their own modules, whose names they bear.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from worldloom.data.episode import DataError, Episode
-    from worldloom.data.prefetch import prefetch
     from worldloom.data.store import Dataset, DatasetWriter
     from worldloom.data.windows import Windows
 
@@ -17,10 +19,9 @@ _HOME = {
     "DatasetWriter": "store",
     "Episode": "episode",
     "Windows": "windows",
-    "prefetch": "prefetch",
 }
 
-__all__ = ["DataError", "Dataset", "DatasetWriter", "Episode", "Windows", "prefetch"]
+__all__ = ["DataError", "Dataset", "DatasetWriter", "Episode", "Windows"]
 
 
 def __getattr__(name: str) -> Any:

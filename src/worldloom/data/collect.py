@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ def collect(
     episodes: int,
     length: int,
     seed: int = 0,
-    policy: Literal["random", "sticky"] | Policy | None = None,
+    policy: str | Policy | None = None,
     progress: Callable[[int, int], None] | None = None,
     info: Mapping[str, Any] | None = None,
 ) -> Dataset:
@@ -55,11 +55,9 @@ def collect(
     if isinstance(policy, str) and policy not in ("random", "sticky"):
         raise DataError(f"There is no policy {policy!r}: choose 'random', 'sticky', or give a function.")
     with DatasetWriter(out, spec, info) as writer:
-        if info and json.loads(json.dumps(info.get("world"))) != writer.info.get("world"):
-            raise DataError(
-                f"{out} was collected from another world: it says {writer.info.get('world')}, this one is "
-                f"{info.get('world')}. Choose a new folder."
-            )
+        found, now = writer.info.get("world"), json.loads(json.dumps((info or {}).get("world")))
+        if found is not None and now is not None and found != now:
+            raise DataError(f"{out} was collected from another world: {found}, not {now}. Choose a new folder.")
         if len(writer) < episodes:
             _Collector(world, writer, episodes, length, seed, policy or "random", progress).run()
     return Dataset(out)

@@ -135,9 +135,9 @@ def _control(name: str, control: Control, value: np.ndarray, length: int) -> np.
     if value.dtype.kind not in ("iu" if whole else "fiu"):
         raise DataError(f"Control {name!r} must be {'integers' if whole else 'numbers'}, found {value.dtype}.")
     lead = (length,) if control.per == "frame" else ()
-    tensor = torch.from_numpy(np.ascontiguousarray(value, dtype=np.int64 if whole else np.float32))
+    tensor = torch.from_numpy(np.array(value, dtype=np.int64 if whole else np.float32, order="C"))
     try:
-        control.check(tensor.reshape(*lead, *control.shape), lead, name)
+        control.check(tensor, lead, name)
     except WorldloomError as error:
         raise DataError(f"An episode can't be stored: {error}") from error
     if name == "action" and lead and not bool((tensor[0] == control.null()).all()):
