@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,7 +129,10 @@ def _train(args: list[str]) -> int:
     # The recipe's parts as flags: --model.history 8, --train.lr 1e-3, --collect.episodes 50, --world.balls 3
     parts = {p: getattr(recipe, p) for p in ("model", "train", "collect", "world") if getattr(recipe, p) is not None}
     kind = dataclasses.make_dataclass(
-        "TrainFlags", [(p, type(v), field(default=v)) for p, v in parts.items()], bases=(Train,), kw_only=True
+        "TrainFlags",
+        [(p, type(v), field(default_factory=partial(_same, v))) for p, v in parts.items()],
+        bases=(Train,),
+        kw_only=True,
     )
     kind.__doc__ = f"{recipe.name}: {recipe.about}"
     flags = _parse(kind, args, f"worldloom train {name or ''}".strip())
@@ -138,6 +142,10 @@ def _train(args: list[str]) -> int:
     print(f"{flags.out}: {summary.steps} steps in {summary.train_seconds:.0f} s.")
     print(f"Next: worldloom imagine {flags.out} --out dream.mp4; worldloom evaluate {flags.out}")
     return 0
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _shorthands(recipe: Any, flags: Any) -> Any:
@@ -194,9 +202,10 @@ def _data_collect(args: list[str]) -> int:
 
     kind = dataclasses.make_dataclass(
         "Collect",
-        [("out", Path), ("world", type(recipe.world), field(default=recipe.world))],
+        [("out", Path), ("world", type(recipe.world), field(default_factory=lambda: recipe.world))],
         bases=(type(recipe.collect),),
         kw_only=True,
+        frozen=True,
     )
     kind.__doc__ = "Collect episodes from a world into a dataset, or top it up. --env NAME says which world."
     flags = _parse(kind, args, "worldloom data collect")

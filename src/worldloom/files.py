@@ -84,7 +84,7 @@ def tensors_hash(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy() if value.numel() else b"")
+        digest.update(value.flatten().view(torch.uint8).numpy().data if value.numel() else b"")
     return digest.hexdigest()
 
 

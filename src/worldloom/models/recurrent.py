@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from worldloom.contract import ContractError, Control, Controls, Loss, Segment, Spec, State, WorldModel, row_keys
 from worldloom.nn import distributions as dist
-from worldloom.nn.conv import ConvDecoder, ConvEncoder, image_floats, mlp
+from worldloom.nn.conv import ConvDecoder, ConvEncoder, RMSNorm, image_floats, mlp
 from worldloom.nn.noise import gumbel
 
 
@@ -130,9 +130,7 @@ class Recurrent(WorldModel):
                 embedded += encoder.width
         self.controller = Controller(spec.given, config.units)
         self.join = mlp(latent + (config.units if spec.given else 0), config.units, 1)
-        self.gates = nn.Sequential(
-            nn.Linear(config.deter + config.units, 3 * config.deter), nn.RMSNorm(3 * config.deter, 1e-4)
-        )
+        self.gates = nn.Sequential(nn.Linear(config.deter + config.units, 3 * config.deter), RMSNorm(3 * config.deter))
         self.prior = mlp(config.deter, config.units, 1, latent)
         self.posterior = mlp(config.deter + embedded, config.units, 1, latent)
         self.reward_head = mlp(width, config.units, 1, config.bins, zero=True)

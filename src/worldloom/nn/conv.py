@@ -10,11 +10,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+class RMSNorm(nn.RMSNorm):
+    """Root-mean-square norm with eps 1e-4, computed in the weight's precision: a mean of squares wants more than bf16."""
+
+    def __init__(self, width: int):
+        super().__init__(width, 1e-4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., width); the result has the dtype of ``x``."""
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
 def mlp(width_in: int, width: int, layers: int, width_out: int | None = None, *, zero: bool = False) -> nn.Sequential:
     """``layers`` of Linear, RMSNorm, SiLU, then a Linear to ``width_out`` where given (``zero``: initialised to 0)."""
     parts: list[nn.Module] = []
     for i in range(layers):
-        parts += [nn.Linear(width if i else width_in, width), nn.RMSNorm(width, 1e-4), nn.SiLU()]
+        parts += [nn.Linear(width if i else width_in, width), RMSNorm(width), nn.SiLU()]
     if width_out is not None:
         last = nn.Linear(width if layers else width_in, width_out)
         if zero:

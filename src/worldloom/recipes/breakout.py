@@ -22,7 +22,7 @@ def recipe() -> Recipe:
         model=DiffusionConfig(
             history=4, prompt=2, targets=4, steps=2, backbone=BackboneConfig(width=64), flow=FlowConfig(pure=0.5)
         ),
-        train=TrainConfig(minutes=25, batch=8, lr=1e-3, warmup=100, decay="linear", ema=0.998),
+        train=TrainConfig(minutes=25.0, batch=8, lr=1e-3, warmup=100, decay="linear", ema=0.998),
         env="ALE/Breakout-v5",
         world=GymConfig(size=(64, 64), frame_skip=4, crop=(32, 14, 8, 8), env_options={"frameskip": 1}),
         collect=CollectConfig(episodes=200, length=500, policy="sticky", num=8),

@@ -14,13 +14,19 @@ SMALL_FRAMES = 20_000
 
 def world_config(env: str) -> Any:
     """The configuration of a world given by name: the built-in one's own, or a Gymnasium environment's."""
-    if env == "balls":
-        from worldloom.worlds.balls import BallsConfig
+    from worldloom.worlds import is_gymnasium
 
-        return BallsConfig()
-    from worldloom.worlds.gym import GymConfig
+    if is_gymnasium(env):
+        from worldloom.worlds.gym import GymConfig
 
-    return GymConfig()
+        return GymConfig()
+    if env == "lab":
+        from worldloom.worlds.lab import LabWorldConfig
+
+        return LabWorldConfig()
+    from worldloom.worlds.balls import BallsConfig
+
+    return BallsConfig()
 
 
 def from_env(env: str, family: str | None = None) -> Recipe:
@@ -31,7 +37,7 @@ def from_env(env: str, family: str | None = None) -> Recipe:
         about=f"your environment {env}",
         family=own,
         model=_model(own),
-        train=TrainConfig(minutes=20, batch=8, lr=1e-3, decay="linear", ema=0.998),
+        train=TrainConfig(minutes=20.0, batch=8, lr=1e-3, decay="linear", ema=0.998),
         env=env,
         world=world_config(env),
         collect=CollectConfig(),

@@ -18,7 +18,7 @@ def recipe() -> Recipe:
         about="a small recurrent state-space model on CartPole's pixels and numbers (2 CPU cores, 10 minutes)",
         family="recurrent",
         model=RecurrentConfig(),
-        train=TrainConfig(minutes=8, batch=16, length=24, lr=6e-4, decay="linear"),
+        train=TrainConfig(minutes=8.0, batch=16, length=24, lr=6e-4, decay="linear"),
         env="CartPole-v1",
         world=GymConfig(size=(64, 64)),
         collect=CollectConfig(episodes=300, length=200, num=8),

@@ -16,7 +16,7 @@ from worldloom.data import Dataset
 from worldloom.recipes.base import Recipe
 from worldloom.recipes.own import fit
 from worldloom.training import RunSummary, train
-from worldloom.worlds.base import World
+from worldloom.worlds import World, is_gymnasium
 
 
 @contextlib.contextmanager
@@ -36,15 +36,18 @@ def open_world(recipe: Recipe) -> World:
     """The recipe's world, ``collect.num`` of it side by side."""
     if recipe.env is None:
         raise WorldloomError("There is nothing to collect from: give --env NAME, or your own data by --data FOLDER.")
-    if recipe.env == "balls":
-        from worldloom.worlds.balls import Balls
+    num, seed = recipe.collect.num, recipe.collect.seed
+    if is_gymnasium(recipe.env):
+        from worldloom.worlds.gym import GymWorld
 
-        return Balls(recipe.world, recipe.collect.num, recipe.collect.seed)
-    from worldloom.worlds.gym import GymWorld
+        return GymWorld(recipe.env, num, recipe.world, seed=seed, workers=recipe.collect.workers)
+    if recipe.env == "lab":
+        from worldloom.worlds.lab import LabWorld
 
-    return GymWorld(
-        recipe.env, recipe.collect.num, recipe.world, seed=recipe.collect.seed, workers=recipe.collect.workers
-    )
+        return LabWorld(num, seed, recipe.world.first, recipe.world.samples)
+    from worldloom.worlds.balls import Balls
+
+    return Balls(recipe.world, num, seed)
 
 
 def collect_data(recipe: Recipe, out: Path, say: Callable[[str], None] = print) -> Dataset:
@@ -64,7 +67,7 @@ def collect_data(recipe: Recipe, out: Path, say: Callable[[str], None] = print) 
                 recipe.collect.episodes,
                 recipe.collect.length,
                 seed=recipe.collect.seed,
-                policy=recipe.collect.policy,
+                policy=getattr(world, "policy", recipe.collect.policy),
                 progress=lambda done, _: advance(done),
                 info={"world": {"env": recipe.env, "config": to_json(recipe.world)}},
             )

@@ -9,7 +9,7 @@ from typing import Any
 from worldloom.contract import WorldloomError
 from worldloom.worlds.base import Frames, World, sample_action
 
-BUILT_IN = ("balls",)
+BUILT_IN = ("balls", "lab")
 """Names of the worlds that come with the library."""
 
 
@@ -20,16 +20,30 @@ def make_world(name: str, num: int = 1, **options: Any) -> World:
     environment. options: for ``balls`` the fields of :class:`~worldloom.worlds.balls.BallsConfig` and ``seed``; for
     Gymnasium what :class:`~worldloom.worlds.gym.GymWorld` takes.
     """
-    if name == "balls":
-        from worldloom.configs import from_json
-        from worldloom.worlds.balls import Balls, BallsConfig
-
-        seed = options.pop("seed", 0)
-        return Balls(from_json(BallsConfig, options, "balls"), num, seed)
-    if ":" in name or "/" in name or re.search(r"-v\d+$", name):
+    if is_gymnasium(name):
         from worldloom.worlds.gym import GymWorld
 
         return GymWorld(name, num, **options)
+    seed = options.pop("seed", 0)
+    if name == "lab":
+        from worldloom.worlds.lab import LabWorld
+
+        return LabWorld(num, seed, **options)
+    from worldloom.configs import from_json
+    from worldloom.worlds.balls import Balls, BallsConfig
+
+    return Balls(from_json(BallsConfig, options, "balls"), num, seed)
+
+
+def is_gymnasium(name: str) -> bool:
+    """Whether a name means a Gymnasium environment; False for a built-in world.
+
+    Raises :class:`WorldloomError` with the nearest built-in where it is neither.
+    """
+    if name in BUILT_IN:
+        return False
+    if ":" in name or "/" in name or re.search(r"-v\d+$", name):
+        return True
     near = difflib.get_close_matches(name, BUILT_IN, 1, 0.4)
     hint = f"Did you mean {near[0]!r}?" if near else f"Built-in worlds: {', '.join(BUILT_IN)}."
     raise WorldloomError(
@@ -38,4 +52,4 @@ def make_world(name: str, num: int = 1, **options: Any) -> World:
     )
 
 
-__all__ = ["BUILT_IN", "Frames", "World", "make_world", "sample_action"]
+__all__ = ["BUILT_IN", "Frames", "World", "is_gymnasium", "make_world", "sample_action"]

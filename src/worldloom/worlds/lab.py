@@ -7,11 +7,13 @@ it should have flown back is lost. Pixel (row, column) lies at the point (column
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from worldloom.contract import WorldloomError
+from worldloom.contract import Control, Sensor, Spec, WorldloomError
+from worldloom.worlds.base import Frames
 
 SIZE = 64
 """Height and width of a frame."""
@@ -73,12 +75,17 @@ def lab_path(index: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
     path = []
     for _ in range(frames):
         path.append(position.copy())
-        position = position + velocity
-        for axis in range(2):
-            if position[axis] < MARGIN or position[axis] > SIZE - MARGIN:
-                velocity[axis] = -velocity[axis]
-        position = np.clip(position, MARGIN, SIZE - MARGIN)
+        position, velocity = lab_step(position, velocity)
     return np.stack(path), first
+
+
+def lab_step(position: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lab's motion for one frame, (2,) and (2,): move, turn round where a bound was crossed, and clip onto it."""
+    position, velocity = position + velocity, velocity.copy()
+    for axis in range(2):
+        if position[axis] < MARGIN or position[axis] > SIZE - MARGIN:
+            velocity[axis] = -velocity[axis]
+    return np.clip(position, MARGIN, SIZE - MARGIN), velocity
 
 
 def draw(x: float, y: float) -> np.ndarray:
@@ -88,3 +95,70 @@ def draw(x: float, y: float) -> np.ndarray:
     frame = np.zeros((3, SIZE, SIZE), np.float32)
     frame[:, disc] = 1.0
     return frame
+
+
+@dataclass(frozen=True)
+class LabWorldConfig:
+    """Which of the lab's samples a world plays."""
+
+    first: int = 0
+    """Index of the first sample; 10,000 and above are none that the lab trains on."""
+    samples: int = SAMPLES
+    """How many different ones there are."""
+
+
+class LabWorld:
+    """The lab's samples as N worlds, drawn as the lab draws them and going on for as long as one likes.
+
+    World i after ``reset(seed)`` is sample ``first`` + (seed·N + i) mod ``samples``: consecutive seeds visit them all.
+
+    The lab's action is not chosen but told: (vx/3, vy/3, 0, 0) of the velocity at the first frame. What is passed to
+    :meth:`step` changes nothing, and :meth:`policy` gives what belongs there. Truth: ``position`` (N, 1, 2) in
+    pixels, by the library's convention (the lab's own coordinate plus half a pixel), ``velocity`` (N, 1, 2) at the
+    first frame, ``radius`` (N, 1).
+    """
+
+    def __init__(self, num: int = 1, seed: int = 0, first: int = 0, samples: int = SAMPLES):
+        if num < 1 or seed < 0 or first < 0 or samples < 1:
+            raise WorldloomError(
+                f"The lab needs num and samples of at least 1, seed and first of at least 0, found num={num}, "
+                f"samples={samples}, seed={seed}, first={first}."
+            )
+        names = ("vx/3", "vy/3", "unused 1", "unused 2")
+        action = Control("continuous", (4,), names=names, low=(-1.0,) * 4, high=(1.0,) * 4)
+        self.spec = Spec({"camera": Sensor("image", (3, SIZE, SIZE))}, {"action": action})
+        self.num, self._first, self._samples = num, first, samples
+        self._seeds = np.full(num, seed - 1)
+        self._place, self._velocity, self._start = (np.zeros((num, 2)) for _ in range(3))
+
+    def reset(self, seed: int | None = None, mask: np.ndarray | None = None) -> Frames:
+        """Begin at the samples of ``seed``, or at those of the seed after each world's last one."""
+        for i in np.flatnonzero(np.ones(self.num, bool) if mask is None else mask).tolist():
+            self._seeds[i] = self._seeds[i] + 1 if seed is None else seed
+            index = self._first + (int(self._seeds[i]) * self.num + i) % self._samples
+            path, velocity = lab_path(index, 1)
+            self._place[i], self._velocity[i], self._start[i] = path[0], velocity, velocity
+        return self._frames()
+
+    def step(self, action: np.ndarray | None = None) -> Frames:
+        """One of the lab's own steps; ``action`` is not looked at."""
+        for i in range(self.num):
+            self._place[i], self._velocity[i] = lab_step(self._place[i], self._velocity[i])
+        return self._frames()
+
+    def policy(self, frames: Frames, rng: np.random.Generator) -> np.ndarray:
+        """The lab's action for each world, (N, 4)."""
+        return np.concatenate([frames.truth["velocity"][:, 0] / 3, np.zeros((self.num, 2))], 1).astype(np.float32)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _frames(self) -> Frames:
+        drawn = np.stack([draw(x, y) for x, y in self._place])
+        never = np.zeros(self.num, bool)
+        truth = {
+            "position": self._place[:, None] + 0.5,
+            "velocity": self._start[:, None].copy(),
+            "radius": np.full((self.num, 1), float(RADIUS)),
+        }
+        return Frames({"camera": (drawn * 255).astype(np.uint8)}, never, never.copy(), None, truth)
