@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from worldloom.contract import Control, Segment, Sensor, State, WorldModel
+from worldloom.contract import ContractError, Control, Segment, Sensor, State, WorldModel
 
 Named = dict[str, Tensor]
 
@@ -70,7 +71,20 @@ class Bench:
         self.spec = model.spec
         self.seed = seed
         self.frames = frames
-        self.prompted = "unprompted" not in model.capabilities
+
+    @cached_property
+    def window(self) -> int:
+        """A length of sequence that the model trains on: some families refuse windows shorter than their context."""
+        refused = ""
+        for length in (8, 16, 32, 64):
+            try:
+                with torch.no_grad():
+                    self.model.loss(self.segment(1, length), torch.Generator(self.model.device).manual_seed(0))
+            except ContractError as error:
+                refused = str(error)
+            else:
+                return length
+        raise Failed(f"loss refuses segments of 8, 16, 32 and 64 frames: {refused}")
 
     # ------------------------------------------------------------------------------ random data
 

@@ -160,7 +160,7 @@ def capabilities(bench: Bench) -> None:
     model = bench.model
     unknown = sorted(model.capabilities - CAPABILITIES.keys())
     need(not unknown, f"Unknown capabilities {unknown}; there are {sorted(CAPABILITIES)}.")
-    state, segment = bench.seen(2), bench.segment(2, 6)
+    state, segment = bench.seen(2), bench.segment(2, 8)
     known = torch.zeros_like(segment.first)
     known[:, :2] = True
     calls: dict[str, Callable[[], object]] = {
@@ -179,6 +179,8 @@ def capabilities(bench: Bench) -> None:
             if name == "fill":
                 _filled(result, segment, known)
             continue
+        if name == "unprompted" and model.device.type != "cpu":
+            continue  # to look whether a state is empty would wait for the device at every frame
         try:
             call()
         except UnsupportedError:
@@ -236,7 +238,7 @@ def hidden_state(bench: Bench) -> None:
         all(same(a, b) for a, b in zip(alone, turns, strict=True)),
         "A dream changed because another sequence ran in between: the module holds state. Keep it in the State.",
     )
-    result = bench.model.loss(bench.segment(2, 4), torch.Generator(bench.model.device).manual_seed(0))
+    result = bench.model.loss(bench.segment(2, bench.window), torch.Generator(bench.model.device).manual_seed(0))
     need(isinstance(result, Loss), f"loss must return a Loss, found {type(result).__name__}.")
     need(
         same(before, copied(bench.model.state_dict())), "Dreaming or an evaluation loss changed a parameter or buffer."

@@ -41,7 +41,7 @@ def _spliced(mine: Segment, other: Segment, window: slice) -> Segment:
 def loss(bench: Bench) -> None:
     """A finite scalar, the same for the same generator, whose gradient reaches every trained parameter."""
     model = bench.model
-    segment = bench.segment(3, 6)
+    segment = bench.segment(3, bench.window)
     tensors = {**segment.obs, **segment.control, "first": segment.first, "valid": segment.valid}
     before = copied(tensors)
     result = _loss(bench, segment)
@@ -56,10 +56,10 @@ def loss(bench: Bench) -> None:
     torch.manual_seed(bench.seed + 1)
     again = _loss(bench, segment)
     need(torch.equal(again.total, result.total), "The same generator must give the same loss: draw from nothing else.")
-    bare = bench.segment(2, 6, heads=False)
+    bare = bench.segment(2, bench.window, heads=False)
     need(bool(_loss(bench, bare).total.isfinite()), "loss must be finite for segments without reward and terminal.")
-    single = bench.segment(1, 2)
-    need(bool(_loss(bench, single).total.isfinite()), "loss must be finite for one sequence of two frames.")
+    single = bench.segment(1, bench.window)
+    need(bool(_loss(bench, single).total.isfinite()), "loss must be finite for a single sequence.")
 
     unreached = {name for name, p in model.named_parameters() if p.requires_grad}
     for seed in range(4):  # a mechanism that training drops at random may need several draws
@@ -93,12 +93,13 @@ def _unreached(model: WorldModel, segment: Segment, seed: int) -> set[str]:
 @torch.no_grad()
 def padding(bench: Bench) -> None:
     """Frames that are not valid leave the loss as it is, at the end and, before a ``first``, at the beginning."""
-    length, cut = 8, 3
+    length = bench.window
+    cut = length // 2
     mine, other = bench.segment(3, length, "mine"), bench.segment(3, length, "other")
     total = _loss(bench, mine).total
     changed = _loss(bench, _spliced(mine, other, slice(cut, cut + 1))).total
     need(not torch.equal(total, changed), "Changing a valid frame must change the loss.")
-    for window, where in ((slice(length - cut, length), "at the end"), (slice(0, cut), "before a `first`")):
+    for window, where in ((slice(cut, length), "at the end"), (slice(0, cut), "before a `first`")):
         valid, first = mine.valid.clone(), mine.first.clone()
         valid[:, window] = False
         first[:, 0] = True
@@ -115,7 +116,8 @@ def padding(bench: Bench) -> None:
 
 def posterior(bench: Bench) -> None:
     """``Loss.states``, where there are any: batch-major, causal, reset by ``first``, and good to dream from."""
-    batch, length, cut = 3, 6, 3
+    batch, length = 3, bench.window
+    cut = length // 2
     mine, other = bench.segment(batch, length, "mine"), bench.segment(batch, length, "other")
     result = _loss(bench, mine)
     if result.states is None:
