@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 class RMSNorm(nn.RMSNorm):
-    """Root-mean-square norm with eps 1e-4, computed in the weight's precision: a mean of squares wants more than bf16."""
+    """Root-mean-square norm with eps 1e-4, in the precision of its weight: squares want more than bf16."""
 
     def __init__(self, width: int):
         super().__init__(width, 1e-4)
