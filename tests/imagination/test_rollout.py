@@ -49,7 +49,8 @@ def test_dream_goes_on_from_its_last_state():
     assert torch.equal(torch.stack(rest, 1), whole.obs["screen"][:, 3:])
 
 
-def test_absorb_respects_valid_and_first():
+@pytest.mark.parametrize("grad", [True, False])  # without a graph, states are donated from frame to frame
+def test_absorb_respects_valid_and_first(grad):
     model = Counter()
     prompt = history([[10, 20, 30, 40]] * 4)
     prompt.valid[1, 2:] = False  # an episode that ends early
@@ -57,7 +58,8 @@ def test_absorb_respects_valid_and_first():
     prompt.first[3, 2] = True
     state = model.start(4).replace(screen=torch.full((4, 1, 2, 4), 6, dtype=torch.uint8))
     before = state.clone()
-    after = absorb(model, state, prompt)
+    with torch.set_grad_enabled(grad):
+        after = absorb(model, state, prompt)
     assert after["screen"][:, 0, 0, 0].tolist() == [40, 20, 40, 40]
     assert after.frame.tolist() == [4, 2, 3, 4]
     # `first` at frame 0 wipes the six dreamed frames; row 2 never saw that frame; row 3 begins anew later as well.
