@@ -125,7 +125,7 @@ class Picture:
         if x.dtype != np.uint8 or self.scale != 1.0:
             x = np.clip(np.rint(x.astype(np.float32) * self.scale), 0, 255).astype(np.uint8)
         if x.shape[2] == 3 and self.channels == 1:
-            x = np.rint(x @ LUMA).astype(np.uint8)[..., None]
+            x = np.rint((x * LUMA).sum(2, keepdims=True)).astype(np.uint8)
         x = resize(x, self.size or self.cropped, self.shrink)
         if x.shape[2] == 1 and self.channels == 3:
             x = np.repeat(x, 3, axis=2)
@@ -151,16 +151,29 @@ def resize(image: np.ndarray, size: tuple[int, int], shrink: Literal["area", "ma
             index = np.minimum(left + spans, right - 1)
             image = np.take(image, index, axis=axis).max(axis=axis)
         return image
-    rows, columns = _overlaps(image.shape[0], size[0]), _overlaps(image.shape[1], size[1])
-    x = rows @ image.reshape(image.shape[0], -1).astype(np.float32)
-    x = columns @ x.reshape(size[0], image.shape[1], -1)
-    return np.rint(x).clip(0, 255).astype(np.uint8)
+    x = _means(image.reshape(image.shape[0], -1), size[0])
+    x = _means(x.reshape(size[0], image.shape[1], -1).transpose(1, 0, 2), size[1])
+    return np.rint(x.transpose(1, 0, 2)).clip(0, 255).astype(np.uint8)
+
+
+def _means(x: np.ndarray, new: int) -> np.ndarray:
+    """(old, ...) to (new, ...) float32: the mean of ``x``, constant within each entry, over ``new`` equal spans.
+
+    A product of matrices would do as well, but its threads stand in each other's way where several processes collect
+    at once.
+    """
+    index, weights = _spans(x.shape[0], new)
+    out = np.zeros((new, *x.shape[1:]), dtype=np.float32)
+    for places, weight in zip(index, weights, strict=True):
+        out += x[places] * weight.reshape(-1, *[1] * (x.ndim - 1))
+    return out
 
 
 @lru_cache(maxsize=64)
-def _overlaps(old: int, new: int) -> np.ndarray:
-    """(new, old) float32: which share of each new pixel every old one covers; rows sum to 1."""
+def _spans(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
+    """(k, new) indices of the entries under each of the ``new`` spans, and the share of the span that each covers."""
     edges = np.arange(new + 1) * (old / new)
-    low, high = edges[:-1, None], edges[1:, None]
-    shared = np.minimum(high, np.arange(old) + 1) - np.maximum(low, np.arange(old))
-    return (shared.clip(0) * (new / old)).astype(np.float32)
+    low, high = edges[:-1], edges[1:]
+    index = low.astype(np.int64) + np.arange(int(np.ceil(old / new)) + 1)[:, None]
+    shared = np.minimum(high, index + 1) - np.maximum(low, index)
+    return np.minimum(index, old - 1), (shared.clip(0) * (new / old)).astype(np.float32)
