@@ -46,7 +46,7 @@ def gather(dataset: Dataset, pieces: Iterable[Piece], batch: int, length: int, s
         tensor, array = _empty((batch, length, *shape), np.dtype(dtype), pin)
         if not whole:
             _pad(array, pieces, null)
-        _read(dataset, name, array, pieces, stride)
+        read_stream(dataset, name, array, pieces, stride)
         return tensor
 
     obs = {n: frames(f"obs/{n}", s.shape, "|u1" if s.kind == "image" else "<f4", 0) for n, s in spec.shown.items()}
@@ -58,7 +58,7 @@ def gather(dataset: Dataset, pieces: Iterable[Piece], batch: int, length: int, s
         else:
             value, array = _empty((batch, *kind.shape), np.dtype(dtype), pin)
             heads = [p._replace(start=0, frames=1) for p in pieces if p.place == 0]
-            _read(dataset, f"once/{name}", array[:, None], heads, 1)
+            read_stream(dataset, f"once/{name}", array[:, None], heads, 1)
         control[name] = value.to(kind.dtype)
     marks = [np.zeros((batch, length), bool) for _ in range(3)]
     first, valid, terminal = marks
@@ -93,7 +93,7 @@ def _pad(array: np.ndarray, pieces: list[Piece], null: int) -> None:
         array[row, filled[row] :] = null
 
 
-def _read(dataset: Dataset, name: str, array: np.ndarray, pieces: list[Piece], stride: int) -> None:
+def read_stream(dataset: Dataset, name: str, array: np.ndarray, pieces: list[Piece], stride: int) -> None:
     """Read a stream's frames into ``array`` (batch, time, ...), which is contiguous."""
     item = array[0, 0].nbytes
     if not item:
@@ -124,7 +124,7 @@ def _sums(dataset: Dataset, pieces: list[Piece], batch: int, length: int, stride
         last = start + (count - 1) * stride
         lead = max(0, start - stride + 1)
         rewards = np.zeros((1, last + 1 - lead), np.float32)
-        _read(dataset, "reward", rewards, [Piece(0, 0, episode, lead, last + 1 - lead)], 1)
+        read_stream(dataset, "reward", rewards, [Piece(0, 0, episode, lead, last + 1 - lead)], 1)
         padded = np.zeros((count, stride), np.float32)
         flat = padded.reshape(-1)
         flat[flat.size - rewards.size :] = rewards[0]

@@ -26,14 +26,13 @@ def assign(episodes: int, seed: int) -> dict[str, np.ndarray]:
     """Episode numbers 0..episodes-1 as ``{"train", "val", "test"}``, sorted int64 arrays.
 
     Of every 20 consecutive episodes one validates and one tests, at places drawn from (seed, block); so shares
-    are 90/5/5 and an episode's part never changes when more are appended. In the first block episode 0 trains
-    and episodes 1 and 2 are the ones held out (in drawn order): with three episodes every part has one.
+    are 90/5/5 and an episode's part never changes when more are appended. In the first block the places are not
+    drawn: episode 0 trains, 1 validates, 2 tests, so that with three episodes every part has one.
     """
     part = np.zeros(episodes, np.int64)
     for block in range(-(-episodes // BLOCK)):
         if block == 0:
-            val = 1 + _draw(seed, 0, "val", 2)
-            test = 3 - val
+            val, test = 1, 2
         else:
             val = _draw(seed, block, "val", BLOCK)
             test = (val + 1 + _draw(seed, block, "test", BLOCK - 1)) % BLOCK

@@ -111,15 +111,15 @@ class Windows:
             )
         episodes = self.episodes[usable]
         keys = mix(torch.from_numpy(episodes), mix(torch.tensor(seed), 2))
-        order = torch.argsort(keys).tolist()
-        turns = [_shuffled(int(room[usable[i]]), keys[i], count) for i in order]
+        left = torch.argsort(keys).tolist()
+        places: dict[int, list[int]] = {}
         found: list[tuple[int, int]] = []
-        for turn in range(count):
-            for i, places in zip(order, turns, strict=True):
-                if turn < len(places) and len(found) < count:
-                    found.append((int(episodes[i]), places[turn]))
-            if len(found) >= count:
-                break
+        while left and len(found) < count:  # once round all episodes that have a start left
+            for i in left[: count - len(found)]:
+                if i not in places:
+                    places[i] = _shuffled(int(room[usable[i]]), keys[i], count)
+                found.append((int(episodes[i]), places[i].pop(0)))
+            left = [i for i in left if places.get(i, [0])]
         return found
 
     def _pieces(self, episodes: np.ndarray, starts: np.ndarray, length: int) -> list[Piece]:
