@@ -194,12 +194,15 @@ def test_bounces_that_begin_and_end_within_one_call(frames):
 
 
 @pytest.mark.parametrize("gravity", [0.0, 0.3])
-def test_at_contact_a_disc_lies_exactly_on_the_wall(gravity):
-    for v in np.random.default_rng(0).uniform(0.5, 9, 50):
-        hit = 2 * 6 / (v + np.sqrt(v * v + 2 * gravity * 6))
-        x, _, walls, _ = advance(*one((54, 32), (v, 0)), BOX, gravity=(gravity, 0.0), duration=hit)
+def test_a_wall_is_hit_at_the_solved_instant_and_not_before(gravity):
+    for gap, v in np.random.default_rng(0).uniform(0.5, 9, (100, 2)) * [5, 1]:
+        hit = 2 * gap / (v + np.sqrt(v * v + 2 * gravity * gap))
+        x, v_after, walls, _ = advance(*one((4 + gap, 32), (-v, 0)), BOX, gravity=(-gravity, 0.0), duration=hit + 1e-9)
         assert walls[0, 0, 0] == 1
-        assert x[0, 0, 0] == 60
+        assert v_after[0, 0, 0] > 0
+        assert abs(x[0, 0, 0] - 4) < 1e-7
+        x, _, walls, _ = advance(*one((4 + gap, 32), (-v, 0)), BOX, gravity=(-gravity, 0.0), duration=hit - 1e-9)
+        assert walls[0, 0, 0] == 0
 
 
 def test_throwing_up_to_the_ceiling_and_only_nearly():
