@@ -47,7 +47,13 @@ def write_atomic(path: Path, data: bytes) -> None:
             f"Can't write {path}: {error.strerror or error}. Free some space or choose a folder you may write to; "
             "what was there before is untouched."
         ) from error
-    sync_folder(path.parent)
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        raise WorldloomError(
+            f"Wrote {path}, but can't make sure that it survives a power cut: {error.strerror or error}. "
+            "Check the disk."
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

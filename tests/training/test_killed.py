@@ -46,10 +46,10 @@ def kill_repeatedly(trainers, out, kills, steps, seed):
 
 
 def test_killed_ten_times_it_still_ends_as_if_never_touched(data, trainers, tmp_path, toy):
-    assert kill_repeatedly(trainers, tmp_path / "run", 10, 150, seed=1) >= 5
-    code, said = trainers.run(tmp_path / "run", steps=150, **SETTINGS)
+    assert kill_repeatedly(trainers, tmp_path / "run", 10, 100, seed=1) >= 5
+    code, said = trainers.run(tmp_path / "run", steps=100, **SETTINGS)
     assert code == 0, said
-    train(toy(), data, quick(steps=150, threads=1, **SETTINGS), tmp_path / "straight")
+    train(toy(), data, quick(steps=100, threads=1, **SETTINGS), tmp_path / "straight")
     same_outcome(tmp_path / "run", tmp_path / "straight")
 
 

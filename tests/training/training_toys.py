@@ -131,11 +131,11 @@ def register(monkeypatch=None) -> None:
 
 def at_call(model: Toy, number: int, action) -> Toy:
     """``action()`` while the model computes its training loss for the ``number``-th time (counted over resumes)."""
-    plain = model.loss
+    plain, left = model.loss, [action]
 
     def loss(segment, generator=None):
-        if model.training and int(model.calls) == number - 1:
-            action()
+        if left and model.training and int(model.calls) == number - 1:
+            left.pop()()
         return plain(segment, generator)
 
     model.loss = loss
@@ -169,7 +169,7 @@ def untimed(out: Path) -> list[dict]:
 
 
 HELPER = """
-import json, os, signal, sys, time
+import json, os, signal, sys, tempfile, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import torch
@@ -181,6 +181,9 @@ from worldloom.training.logs import read_log
 
 torch.set_num_threads(1)
 toys.register()
+# Once here, so that no child has to import what PyTorch imports at the first step. No thread may be left at a fork.
+with tempfile.TemporaryDirectory() as folder:
+    train(toys.Toy(), Dataset(sys.argv[2]), toys.quick(steps=1, prefetch=0), folder, echo=lambda line: None)
 
 
 def child(order):
@@ -221,7 +224,7 @@ for line in sys.stdin:
                 return output.exists() and moment in output.read_text()
             return len(read_log(log)) >= before + moment
         while not come() and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            time.sleep(0.005)
+            time.sleep(0.01)
         time.sleep(delay)
         os.kill(pid, signum)
     _, status = os.waitpid(pid, 0)
