@@ -134,7 +134,7 @@ def test_a_report_of_something_else_is_an_error(tmp_path):
 def test_the_page_holds_everything_it_shows(reports):
     report, run = reports("none")
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert report["verdict"]["headline"] in page
+    assert report["verdict"]["headline"] in page.replace("\u00a0", " ")
     addresses = re.findall(r"""(?:src|href)=["']([^"']*)["']|url\(([^)]*)\)""", page)
     assert addresses
     assert all(a.startswith("data:") for pair in addresses for a in pair if a)
@@ -193,7 +193,16 @@ def test_controls_past_the_end_are_the_recorded_ones_again(data):
 def test_fewer_starts_than_asked_for_are_noted(data):
     held = draw(Dataset(data), 100, 4, 31, 31, seed=0)
     assert len(held.episodes) == 2 * len(set(held.episodes.tolist()))
-    assert "starts instead of 100" in held.notes[0]
+    assert "instead of 100" in held.notes[0]
+
+
+def test_the_horizon_leaves_room_for_different_starts(data):
+    assert draw(Dataset(data), 2, 4, None, 1, seed=0).horizon == 32  # all that episodes of 36 frames hold
+    held = draw(Dataset(data), 12, 4, None, 1, seed=0)
+    lengths = [36 - (4 + held.horizon + more) + 1 for more in (0, 1)]
+    episodes = len(Dataset(data).splits["test"])
+    assert episodes * lengths[0] >= 12 > episodes * lengths[1]
+    assert draw(Dataset(data), 1000, 4, None, 1, seed=0).horizon == 20
 
 
 def test_bad_input_is_said_clearly(data, tmp_path):

@@ -29,8 +29,6 @@ from worldloom.training.run import versions
 
 BATCH = 32
 """Dreams side by side: fixed, so that a report can be made again to the last digit."""
-HORIZON = 50
-"""Frames compared with the truth where neither the caller nor the length of the episodes says otherwise."""
 ACTION_STARTS, ACTION_FRAMES = 32, 20
 SPEED_FRAMES, SPEED_SECONDS = 60, 8.0
 
@@ -78,14 +76,13 @@ def evaluate(
             f"{dataset.path} has no image sensor {sensor!r}, which the model in {run} dreams; it has "
             f"{sorted(dataset.spec.shown)}. Give a dataset of the same world by --data."
         )
-    asked = horizon or HORIZON
-    held = draw(dataset, starts, prompt, asked, max(asked, count_horizon), seed)
+    held = draw(dataset, starts, prompt, horizon, count_horizon, seed)
     notes = [*held.notes, *_data_notes(config, dataset)]
     position = _positions(held)
     length = max(held.horizon, count_horizon) if position is not None else held.horizon
     count, groups = len(held.episodes), held.episodes
 
-    say(f"Measuring {run.name or run}: {count} dreams of {length} frames from {len(np.unique(groups))} episodes")
+    say(f"Measuring {run}: dreams {count}, frames each {length}, held-out episodes {len(np.unique(groups))}")
     dream = _dreams(model, held, held.control, length, seed, sensor, say)
     shown, true = (held.segment.obs[sensor][:, part] for part in (slice(0, prompt), slice(prompt, None)))
     say("Comparing pictures")
@@ -271,7 +268,7 @@ def _train_seconds(run: Path, config: Mapping[str, Any], seed: int, notes: list[
         value=None if value is None else float(value),
         interval=None,
         n=0 if value is None else 1,
-        n_of="trainings",
+        n_of="training",
         seed=int(trained),
         title="Training",
         unit="s",

@@ -204,7 +204,7 @@ def object_figures(tracked: Tracked, groups: np.ndarray, seed: int) -> dict[str,
     right = tracked.count_ok.astype(np.float64)
     count = by_horizon(
         right, groups, seed, "mean", shares=True, title="Right number of objects", unit="", better="higher",
-        n_of=f"dreams of {right.shape[1]} frames",
+        n_of="dreams",
         meaning="Share of dreamed frames with exactly the true number of objects: none has faded, torn or doubled.",
         blind_to="An object that vanishes while another appears, and objects of the wrong size or shape.",
     )  # fmt: skip

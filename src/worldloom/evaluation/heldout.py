@@ -12,6 +12,11 @@ from worldloom.contract import Segment, WorldloomError
 from worldloom.data.store import Dataset
 from worldloom.data.windows import Windows
 
+HORIZON = 50
+"""Frames compared with the truth, unless the caller says otherwise ..."""
+LEAST = 20
+"""... or so many different starts would not be left; then fewer, down to this."""
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -38,12 +43,13 @@ class HeldOut:
 
 
 def draw(
-    dataset: Dataset, starts: int, prompt: int, horizon: int, length: int, seed: int, split: str = "test"
+    dataset: Dataset, starts: int, prompt: int, horizon: int | None, length: int, seed: int, split: str = "test"
 ) -> HeldOut:
     """Draw ``starts`` different starts, spread over the episodes of the split: a pure function of its arguments.
 
     ``horizon`` is cut to what at least half of the episodes can offer, and ``starts`` to the number there is, with a
-    note. ``length``: how many frames will be dreamed at most (see :attr:`HeldOut.control`).
+    note. None is :data:`HORIZON`, or less where that leaves too few different starts, but not below :data:`LEAST`.
+    ``length``: how many frames will be dreamed at least (see :attr:`HeldOut.control`).
     """
     windows = Windows(dataset, split)
     notes = []
@@ -53,14 +59,18 @@ def draw(
             f"Half of the {len(windows.episodes)} held-out episodes of {dataset.path} have {half} frames or fewer; a "
             f"prompt of {prompt} frames leaves nothing to dream. Collect longer episodes, or give a shorter prompt."
         )
-    if half < prompt + horizon:
-        notes.append(
-            f"The horizon is {half - prompt} frames, not {horizon}: half of the held-out episodes are no longer."
-        )
-        horizon = half - prompt
+    wanted = horizon or HORIZON
+    reach = min(wanted, half - prompt)
+    if horizon is None:
+        lengths = dataset.lengths[windows.episodes]
+        while reach > LEAST and np.maximum(lengths - (prompt + reach) + 1, 0).sum() < starts:
+            reach -= 1
+    if reach < wanted:
+        notes.append(f"The horizon is {reach} frames, not {wanted}: held-out episodes are too short or too few.")
+    horizon = reach
     chosen = windows.starts(starts, prompt, horizon, seed)
     if len(chosen) < starts:
-        notes.append(f"{len(chosen)} starts instead of {starts}: held-out episodes offer no more different ones.")
+        notes.append(f"Starts: {len(chosen)} instead of {starts}; the held-out episodes offer no more different ones.")
     need = prompt + horizon
     clips = [dataset.episode(number, begin, begin + need) for number, begin in chosen]
     names = set.intersection(*(set(clip.truth) for clip in clips))
@@ -68,7 +78,7 @@ def draw(
     return HeldOut(
         windows.segment(chosen, need),
         {name: np.stack([clip.truth[name] for clip in clips]) for name in alike},
-        _controls(windows, chosen, prompt, length),
+        _controls(windows, chosen, prompt, max(length, horizon)),
         np.array([number for number, _ in chosen]),
         prompt,
         tuple(notes),

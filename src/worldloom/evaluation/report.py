@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -19,7 +20,7 @@ from worldloom.evaluation.schema import Curve, Figure, Report
 from worldloom.evaluation.verdict import number
 
 GAP = 6  # px between the pictures of the animation
-BASELINES = {"copy_last": "standing still", "constant_velocity": "going straight on"}
+BASELINES = {"copy_last": "last frame", "constant_velocity": "straight on"}
 """Names of the baselines in report.json, and what the page calls them."""
 
 
@@ -45,7 +46,7 @@ def render(report: Report, evidence: Evidence) -> str:
 
     template = resources.files("worldloom.evaluation").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["number"] = number
+    environment.filters["units"] = lambda text: re.sub(r"(?<=\d) (?=%|px|dB)", "\u00a0", text)
     order = _order(evidence)
     picks = [("A typical dream", order[len(order) // 2]), ("The worst of them", order[-1])]
     return environment.from_string(template).render(
@@ -170,7 +171,8 @@ def _series(figure: Figure, label: str) -> list[Series]:
     if "constant_velocity" in curve.baselines:
         out.append(Series("straight on", curve.baselines["constant_velocity"], "second"))
     if "copy_last" in curve.baselines:
-        out.append(Series("standing still", curve.baselines["copy_last"], "first"))
+        still = "standing still" if figure.unit == "px" else "last frame"
+        out.append(Series(still, curve.baselines["copy_last"], "first"))
     if curve.floor is not None:
         out.append(Series("tracker’s floor", curve.floor, "floor"))
     return out

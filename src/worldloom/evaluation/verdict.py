@@ -41,7 +41,7 @@ def judge(figures: dict[str, Figure], radius: float | None) -> Verdict:
     position = figures.get("position_error_px")
     if position is not None and radius is not None and position.curve is not None:
         frames = believable(position.curve.value, radius)
-        size = f"one radius ({number(radius, 'px')})"
+        size = f"one radius ({radius:.1f} px)"
         if frames == 0:
             headline = f"Not believable for a single frame: objects are off by more than {size} at once."
         elif frames == total:
@@ -84,9 +84,9 @@ def _object_points(figures: dict[str, Figure], position: Figure) -> list[str]:
         interval = right.interval if isinstance(right.interval, tuple) else None
         between = f" (95 % interval {number(interval[0], '%')} to {number(interval[1], '%')})" if interval else ""
         fine = "No object fades, tears or doubles:" if right.value == 1 else "Objects fade, tear or double:"
-        points.append(
-            f"{fine} {number(right.value, '%')}{between} of the frames of {right.n} {right.n_of} hold the right number."
-        )
+        share = number(right.value, "%")
+        length = len(right.curve.value) if right.curve is not None else 0
+        points.append(f"{fine} their number is right in {share} of the frames of {length}-frame dreams{between}.")
     ten = "10" if _at(position, "10") is not None else "1"
     against = [f"{number(_at(position, ten), 'px')} in the dream"]
     for name, words in (("constant_velocity", "going straight on"), ("copy_last", "standing still")):
