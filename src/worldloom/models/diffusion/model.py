@@ -51,6 +51,9 @@ class DiffusionConfig:
     """Noise levels and loss."""
     steps: int = 2
     """Denoising steps of a dreamed frame."""
+    residual: bool = True
+    """The network emits the change since the last frame. Good where most of a picture stands still, as in many games;
+    but what a dream leaves behind in a corner then stays there until it is noticed."""
     targets: int = 4
     """Frames of a training window that are targets, its last ones; those before are only history."""
     context_noise: float = 0.0
@@ -138,9 +141,9 @@ class Diffusion(WorldModel):
         return self.mixer(cond)
 
     def _denoise(self, noisy: Tensor, stem: Tensor, last: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        """Clean-frame estimate (N, C, H, W). For target x the network emits the change since the last known frame."""
+        """Clean-frame estimate (N, C, H, W). With ``residual`` the network emits what is to be added to the last frame."""
         output = self.net(visible(noisy, t), stem, cond).float()
-        if self.config.flow.target == "x":
+        if self.config.residual:
             output = output + last
         return to_clean(self.config.flow, output, noisy, t)
 
