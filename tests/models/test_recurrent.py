@@ -138,6 +138,22 @@ def test_free_nats_hold_frame_by_frame():
     assert not any(g.any() for name, g in gradients(config, segment).items() if name.startswith("prior"))
 
 
+def test_free_nats_are_of_a_frame_not_of_a_variable_or_a_batch():
+    """With the floor at the batch's mean m, frames below it are raised: above m, but never above 2m."""
+    segment = walk(4, 5, 0)
+
+    def kl(free_nats: float) -> float:
+        torch.manual_seed(0)
+        model = Recurrent(SPEC, dataclasses.replace(DEBUG, free_nats=free_nats, representation_scale=0.0))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+            return float(model.loss(segment, torch.Generator().manual_seed(0)).metrics["loss_kl"])
+
+    mean = kl(0.0)
+    assert 1.01 * mean < kl(mean) < 2 * mean
+
+
 def test_heads_are_trained_only_where_there_are_data():
     model, segment = Recurrent(SPEC, DEBUG), walk(2, 3, 0)
     assert {"loss_reward", "loss_terminal"} <= model.loss(segment).metrics.keys()
@@ -185,7 +201,7 @@ def test_controls_are_scaled_to_their_bounds():
     small, large = (m.step(m.start(1), push * scale) for m, scale in zip(models, (1, 100), strict=True))
     torch.testing.assert_close(small["deter"], large["deter"])
     free = Recurrent(Spec({"x": Sensor("vector", (1,))}, {"action": Control("continuous", (1,))}), DEBUG)
-    far = free.step(free.start(2), torch.tensor([[1e6], [1e7]]))
+    far = free.step(free.start(2), torch.tensor([[1e6], [2.0]]))
     torch.testing.assert_close(far["deter"][0], far["deter"][1])
 
 
