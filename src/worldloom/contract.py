@@ -484,6 +484,14 @@ class WorldModel(nn.Module, ABC):
                     f"{sorted(self.capabilities) or 'none of the optional ones'}."
                 )
 
+    def require_prompted(self, state: State) -> None:
+        """Raise :class:`UnsupportedError` where a row has seen nothing yet and the model can't begin unprompted.
+
+        For the top of ``step``. Looked at on the CPU only; elsewhere it would wait for the device at every frame.
+        """
+        if state.device.type == "cpu" and not bool((state.frame > 0).all()):
+            self.require("unprompted")
+
     @abstractmethod
     def loss(self, segment: Segment, generator: torch.Generator | None = None) -> Loss:
         """Training loss of a segment (B, T, ...), averaged over its valid frames.

@@ -163,9 +163,10 @@ def test_one_step_is_a_function_of_the_past_and_two_steps_draw() -> None:
 
 def test_what_is_not_known_is_not_used() -> None:
     model = make()
-    empty = model.start(2, 0)
-    junk = empty.replace(past=torch.randn_like(empty["past"]))
+    obs = {"camera": random_segment(length=1).obs["camera"][:, 0]}
     action = torch.tensor([0, 1])
+    empty = model.observe(model.start(2, 0), obs, action)
+    junk = empty.replace(past=torch.where(empty["known"][..., None, None, None], empty["past"], 7.0))
     with torch.inference_mode():
         a, b = (model.decode(model.step(s, action), raw=True)["camera"] for s in (empty, junk))
     assert torch.equal(a, b)

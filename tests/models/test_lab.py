@@ -37,7 +37,8 @@ def test_the_sampler_recovers_a_frame_whose_noise_is_known() -> None:
 
     model.predict_noise = oracle  # type: ignore[method-assign]
     with torch.inference_mode():
-        state = model.step(model.start(2, 0), torch.zeros(2, 4))
+        seen = model.observe(model.start(2, 0), {"camera": (truth * 255).to(torch.uint8)}, torch.zeros(2, 4))
+        state = model.step(seen, torch.zeros(2, 4))
     torch.testing.assert_close(model.decode(state, raw=True)["camera"], truth, atol=1e-3, rtol=0)
 
 

@@ -204,6 +204,7 @@ class Lab(WorldModel):
 
     def step(self, state: State, control: Controls = None, *, donate: bool = False) -> State:
         """Dream the next frame by ancestral sampling (Ho et al. 2020, Algorithm 2, σ² = β)."""
+        self.require_prompted(state)
         action = self.spec.controls(control, state.batch, device=state.device).get("action")
         x = noise.normal(state.key, state.frame, 0, self.shape)
         for i in reversed(range(self.config.steps)):

@@ -104,10 +104,10 @@ class Diffusion(WorldModel):
     @staticmethod
     def supports(spec: Spec) -> str | None:
         """Why this family can't model ``spec``, or None when it can."""
-        if len(spec.images) != 1:
+        if len(spec.images) != 1 or len(spec.shown) != 1:
             return (
-                f"The diffusion family dreams one image sensor; this world shows {len(spec.images)} "
-                f"({', '.join(spec.shown)}). Choose one, or use the recurrent family."
+                f"The diffusion family dreams one image sensor and nothing else; this world shows "
+                f"{', '.join(spec.shown)}. Choose one image, or use the recurrent family."
             )
         odd = [n for n, c in spec.given.items() if c.kind not in ("discrete", "continuous") or c.per == "once"]
         return f"The diffusion family takes discrete and continuous controls per frame, not {odd}." if odd else None
@@ -141,7 +141,7 @@ class Diffusion(WorldModel):
         return self.mixer(cond)
 
     def _denoise(self, noisy: Tensor, stem: Tensor, last: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        """Clean-frame estimate (N, C, H, W). With ``residual`` the network emits what is to be added to the last frame."""
+        """Clean-frame estimate (N, C, H, W). With ``residual`` the network emits what to add to the last frame."""
         output = self.net(visible(noisy, t), stem, cond).float()
         if self.config.residual:
             output = output + last
@@ -275,6 +275,7 @@ class Diffusion(WorldModel):
 
     def step(self, state: State, control: Controls = None, *, donate: bool = False) -> State:
         """Dream the next frame in ``config.steps`` denoising steps from keyed noise."""
+        self.require_prompted(state)
         given = self.spec.controls(control, state.batch, device=state.device)
         shape = self._pad(state["past"][:, 0]).shape[1:]
         x = noise.normal(state.key, state.frame, 0, tuple(shape))
