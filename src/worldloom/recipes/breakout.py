@@ -20,9 +20,9 @@ def recipe() -> Recipe:
         about="the Atari game, collected from ALE (2 CPU cores, 25 minutes)",
         family="diffusion",
         model=DiffusionConfig(
-            history=4, prompt=2, targets=4, steps=2, backbone=BackboneConfig(width=64), flow=FlowConfig(pure=0.5)
+            history=4, prompt=2, targets=4, steps=2, backbone=BackboneConfig(width=64), flow=FlowConfig(pure=0.7)
         ),
-        train=TrainConfig(minutes=20.0, batch=8, lr=1e-3, warmup=100, decay="linear", ema=0.998),
+        train=TrainConfig(minutes=20.0, batch=12, lr=1e-3, warmup=100, decay="linear", ema=0.998),
         env="ALE/Breakout-v5",
         world=GymConfig(size=(64, 64), frame_skip=4, crop=(32, 14, 8, 8), shrink="max", env_options={"frameskip": 1}),
         collect=CollectConfig(episodes=200, length=500, policy="sticky", num=8),
