@@ -98,8 +98,9 @@ def page(rows: dict[str, Any], fault: dict[str, float]) -> str:
     lines = [
         "# The lab beside the recipe `balls`",
         "",
-        f"Written by `python -m benchmarks.lab runs/demo`: trained for equal time on two CPU cores;",
-        f"{STARTS} held-out starts × {FRAMES} frames each, {PROMPT} prompt frames, seed 0; medians with 95 % intervals over episodes. Each",
+        "Written by `python -m benchmarks.lab runs/demo`: trained for equal time on two CPU cores;",
+        f"{STARTS} held-out starts × {FRAMES} frames each, {PROMPT} prompt frames, seed 0; medians with 95 % intervals",
+        "over episodes. Each",
         "model is measured on its own world (the lab's ball is not antialiased and bounces in steps).",
         "",
         "| | "

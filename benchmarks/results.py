@@ -21,8 +21,8 @@ def page(name: str, report: dict[str, Any], config: dict[str, Any]) -> str:
         f"{setting['starts']} starts in {data['episodes_used']} of {data['episodes']} episodes of the {data['split']} "
         f"split, {setting['prompt']} prompt frames, seed {setting['seed']}, on {setting['device']} with "
         f"{setting['threads']} threads; 95 % intervals over episodes. Model {report['run']['model_sha256'][:12]}, "
-        f"{report['run']['parameters']:,} parameters, training seed {config['train']['seed']}, {config['resolved']['steps']} steps in "
-        f"{config['resolved']['precision']}; torch {report['versions']['torch']}.",
+        f"{report['run']['parameters']:,} parameters, training seed {config['train']['seed']}, "
+        f"{config['resolved']['steps']} steps in {config['resolved']['precision']}; torch {report['versions']['torch']}.",
         "",
         "| figure | horizon | value | interval | n |",
         "|---|---|---|---|---|",
