@@ -187,6 +187,7 @@ def test_controls_past_the_end_are_the_recorded_ones_again(data):
     dataset = Dataset(data)
     held = draw(dataset, 3, 4, 32, 80, seed=0)  # the whole episode of 36 frames: begin 0
     assert held.segment.first[:, 0].all()
+    assert np.array_equal(held.control["action"][:, :32], held.segment.control["action"][:, 4:])
     assert np.array_equal(held.control["action"][:, 32:64], held.control["action"][:, :32])
 
 

@@ -233,7 +233,7 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
         out.append((number(share, "%"), "of frames with the right number of objects", _between(pair, "%")))
     speed = figures["frames_per_second"]
     if isinstance(speed.value, float):
-        out.append((f"{speed.value:.0f}", "frames a second, one dream", f"on {report.setting.device}"))
+        out.append((number(speed.value), "frames a second, one dream", f"on {report.setting.device}"))
     return out[:5]
 
 

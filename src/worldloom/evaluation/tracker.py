@@ -29,11 +29,14 @@ class TrackerConfig:
     min_share: float = 0.25
     """A blob with less than this share of the smallest true object's mass is a smudge, not an object. A ball that
     faded below it has vanished; a ball torn in two parts above it is two."""
+    max_share: float = 2.0
+    """A blob with more than this multiple of the largest true object's mass is a smear, not an object: a dream that has
+    dissolved into noise is one large blob, and must not pass for a ball."""
     split_mass: float = 1.5
     """A blob is tried as several touching discs from this multiple of the smallest true object's mass on ..."""
     split_ratio: float = 1.5
     """... if its longer axis has at least this multiple of the shorter one's variance (two equal touching discs: 5;
-    radii 6 and 2: 1.7; one disc, however blurred: 1). A single round blob of double mass therefore stays one object."""
+    radii 6 and 2: 1.7; one disc, however blurred: 1). A round blob of nearly double mass therefore stays one object."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Objects:
     count: np.ndarray
     """(F,) number of objects."""
     smudges: np.ndarray
-    """(F,) number of blobs too faint or small to be objects."""
+    """(F,) number of blobs too faint, too small or too large to be objects."""
 
 
 def background(frames: np.ndarray, limit: int = 512) -> np.ndarray:
@@ -136,20 +139,26 @@ def detect(frames: np.ndarray, scene: Scene, config: TrackerConfig | None = None
 
     if len(scene.masses):
         smallest = np.full(len(frames), scene.masses[0])
+        largest, total_mass = scene.masses[-1], scene.masses.sum()
     else:  # while calibrating: compare with the largest blob of the same frame
         smallest = np.zeros(len(frames))
         np.maximum.at(smallest, frame, mass)
-    solid = mass >= config.min_share * smallest[frame]
+        largest = total_mass = np.inf
+    solid = (mass >= config.min_share * smallest[frame]) & (mass <= config.max_share * total_mass)
     long = solid & (mass >= config.split_mass * smallest[frame]) & (ratio >= config.split_ratio)
 
+    smudges = np.bincount(frame[~solid], minlength=len(frames))
     rows: list[tuple[int, float, float, float]] = []
     for i in np.nonzero(solid)[0]:
         parts = [(cx[i], cy[i], mass[i])]
         if long[i] and len(scene.masses):
             inside = index == i
             parts = _split(x[inside], y[inside], w[inside], scene, config.min_share * float(smallest[frame[i]]))
-        rows += [(int(frame[i]), px, py, m) for px, py, m in parts]
-    smudges = np.bincount(frame[~solid], minlength=len(frames))
+        for px, py, m in parts:
+            if m <= config.max_share * largest:
+                rows.append((int(frame[i]), px, py, m))
+            else:
+                smudges[frame[i]] += 1
     return _pack(rows, smudges)
 
 
