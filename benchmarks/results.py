@@ -22,7 +22,8 @@ def page(name: str, report: dict[str, Any], config: dict[str, Any]) -> str:
         f"split, {setting['prompt']} prompt frames, seed {setting['seed']}, on {setting['device']} with "
         f"{setting['threads']} threads; 95 % intervals over episodes. Model {report['run']['model_sha256'][:12]}, "
         f"{report['run']['parameters']:,} parameters, training seed {config['train']['seed']}, "
-        f"{config['resolved']['steps']} steps in {config['resolved']['precision']}; torch {report['versions']['torch']}.",
+        f"{config['resolved']['steps']} steps in {config['resolved']['precision']}; "
+        f"torch {report['versions']['torch']}.",
         "",
         "| figure | horizon | value | interval | n |",
         "|---|---|---|---|---|",
