@@ -46,6 +46,8 @@ def test_an_index_cut_anywhere_keeps_the_lines_before_and_can_be_continued(whole
         write(copy, [4])  # cuts the torn line and the bytes that no line claims
         assert index.read_bytes().count(b"\n") == count + 1
         _check_prefix(copy, count + 1, [*[3, 6, 2, 5][:count], 4])
+        claimed = Dataset(copy).index.extents()
+        assert {int(p.stem): p.stat().st_size for p in (copy / "shards").iterdir()} == claimed
         shutil.rmtree(copy / "shards")
 
 
@@ -75,6 +77,16 @@ def test_lines_that_are_swapped_dropped_or_repeated_are_found(copy, change):
     a, b, c, d = index.read_bytes().splitlines(keepends=True)
     index.write_bytes(b"".join({"swap": [a, c, b, d], "drop": [a, c, d], "repeat": [a, a, b, c]}[change]))
     with pytest.raises(DataError, match="line 2"):
+        Dataset(copy)
+
+
+def test_a_line_of_another_dataset_is_found(copy):
+    index = copy / "index.jsonl"
+    a, b, _, d = index.read_bytes().splitlines(keepends=True)
+    other = write(copy.parent / "other", [2, 6, 2, 5], shard_bytes=2000) / "index.jsonl"
+    foreign = other.read_bytes().splitlines(keepends=True)[2]
+    index.write_bytes(b"".join([a, b, foreign, d]))
+    with pytest.raises(DataError, match="line 3"):
         Dataset(copy)
 
 

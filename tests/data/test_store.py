@@ -252,8 +252,50 @@ def test_a_full_disk_at_the_index_loses_nothing(tmp_path, monkeypatch):
         with pytest.raises(DataError, match=r"No space left.*1 episodes wait"):
             writer.flush()
         assert Dataset(tmp_path / "d").verify() == 1
+        assert (tmp_path / "d" / "index.jsonl").read_bytes().endswith(b"\n")
         monkeypatch.setattr(writing, "_write_all", real)
     assert Dataset(tmp_path / "d").verify() == 2
+
+
+def test_an_episode_whose_commit_failed_can_be_added_again(tmp_path, monkeypatch):
+    with DatasetWriter(tmp_path / "d", SPEC, commit_seconds=0.0) as writer:
+        writer.add(episode(0, 3))
+        real = os.open
+
+        def scarce(path: object, *rest: int) -> int:
+            if str(path).endswith("index.jsonl"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(path, *rest)
+
+        monkeypatch.setattr(writing.os, "open", scarce)
+        with pytest.raises(DataError, match="No space left"):
+            writer.add(episode(1, 9))
+        monkeypatch.setattr(writing.os, "open", real)
+        assert writer.add(episode(1, 4)) == 1
+    data = Dataset(tmp_path / "d")
+    assert data.verify() == 2
+    same(data.episode(1), episode(1, 4))
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_failed_fsync_is_never_tried_again(tmp_path, monkeypatch, failing):
+    with DatasetWriter(tmp_path / "d", SPEC, commit_seconds=1e9) as writer:
+        writer.add(episode(0, 3))
+        writer.add(episode(1, 4))
+        calls: list[int] = []
+
+        def broken(descriptor: int) -> None:
+            calls.append(descriptor)
+            if len(calls) == failing:
+                raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(os, "fsync", broken)
+        with pytest.raises(DataError, match="1 episodes are lost"):
+            writer.flush()
+        with pytest.raises(DataError, match="after an error of the disk"):
+            writer.add(episode(2, 4))
+    assert len(calls) == failing
+    assert Dataset(write(tmp_path / "d", [4])).verify() == 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads the names of open files from /proc")
@@ -282,6 +324,12 @@ def test_the_fingerprint_follows_the_content(tmp_path):
     assert a.fingerprint == b.fingerprint
     assert Dataset(write(tmp_path / "c", [3, 5])).fingerprint != a.fingerprint
     assert Dataset(write(tmp_path / "a", [5])).fingerprint != a.fingerprint
+    with DatasetWriter(tmp_path / "e", SPEC) as writer:
+        changed = episode(0, 3)
+        changed.obs["image"][1, 0, 2, 2] += 1
+        writer.add(changed)
+        writer.add(episode(1, 4))
+    assert Dataset(tmp_path / "e").fingerprint != b.fingerprint
 
 
 def test_no_name_in_a_spec_becomes_a_path(tmp_path: Path):

@@ -82,7 +82,7 @@ class DatasetWriter:
         self._waiting = 0
         self._committed_at = -float("inf")
         self._data: int | None = None
-        self._closed = False
+        self._closed = self._broken = False
         _cut_orphans(self.path, index)
 
     def __len__(self) -> int:
@@ -91,8 +91,8 @@ class DatasetWriter:
 
     def add(self, episode: Episode) -> int:
         """Append an episode and return its number. :class:`DataError` if it does not fit, and nothing is written."""
-        if self._closed:
-            raise DataError(f"The writer of {self.path} is closed.")
+        if self._closed or self._broken:
+            raise DataError(f"The writer of {self.path} is closed{' after an error of the disk' * self._broken}.")
         layout, data = pack(episode, self.spec)
         known = (episode.reward is not None, episode.terminal is not None)
         if self._known not in (None, known):
@@ -115,12 +115,17 @@ class DatasetWriter:
                 f"{self._count} episodes before this one are safe."
             ) from error
         self._pending.append(line)
-        self._seal, self._end, self._known = seal, begin + len(data), known
         self._waiting += len(data)
-        self._count, self.frames = self._count + 1, self.frames + episode.length
         late = time.monotonic() - self._committed_at >= self.commit_seconds
         if late or self._waiting >= self.commit_bytes:
-            self._commit()
+            try:
+                self._commit()
+            except DataError:  # as if it had not been added, so that adding it again does not store it twice
+                del self._pending[-1:]
+                self._waiting -= len(data)
+                raise
+        self._seal, self._end, self._known = seal, begin + len(data), known
+        self._count, self.frames = self._count + 1, self.frames + episode.length
         return self._count - 1
 
     def _record(self, begin: int, layout: Layout, data: bytearray, episode: Episode) -> dict[str, Any]:
@@ -158,7 +163,7 @@ class DatasetWriter:
         if not self._pending:
             return
         try:
-            os.fsync(self._descriptor())
+            self._sync(self._descriptor())
             new = not (self.path / INDEX).exists()
             descriptor = os.open(self.path / INDEX, _FLAGS, 0o644)
             try:
@@ -166,8 +171,8 @@ class DatasetWriter:
                 lines = b"".join(self._pending)
                 try:
                     _write_all(descriptor, lines)
-                    os.fsync(descriptor)
-                except OSError:
+                    self._sync(descriptor)
+                except BaseException:
                     os.ftruncate(descriptor, self._size)
                     raise
             finally:
@@ -182,6 +187,18 @@ class DatasetWriter:
         self._size += len(lines)
         self._pending, self._waiting = [], 0
         self._committed_at = time.monotonic()
+
+    def _sync(self, descriptor: int) -> None:
+        """fsync. Where it fails a second one may succeed although the bytes are lost, so the writer gives up."""
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            waiting = len(self._pending)
+            self._broken, self._pending = True, []
+            raise DataError(
+                f"{self.path}: the disk failed to keep what was written ({error.strerror or error}). {waiting} "
+                "episodes are lost, the ones before are safe. See to the disk, then open a new writer."
+            ) from error
 
     def _close_data(self) -> None:
         if self._data is not None:
