@@ -165,6 +165,7 @@ class Spec:
             raise ContractError("A Spec shows at least one sensor.")
         if not (self.fps > 0 and math.isfinite(self.fps)):
             raise ContractError(f"fps must be a positive number, found {self.fps}.")
+        object.__setattr__(self, "fps", float(self.fps))  # so that 20 and 20.0 are one spec, and one JSON
 
     @property
     def action(self) -> Control | None:
