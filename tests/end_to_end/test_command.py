@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -69,6 +70,15 @@ def test_a_run_dreams_without_its_data(home: Path, tmp_path: Path) -> None:
     assert "own starts" in out
     with Image.open(picture) as image:
         assert image.size[0] > 100
+
+
+def test_a_run_is_moved_with_its_data(home: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "run"
+    shutil.copytree(home / "runs" / "demo", moved)
+    code, out, err = command("imagine", str(moved), "--frames", "3", "--out", str(tmp_path / "d.png"))
+    assert code == 0, err
+    assert "own starts" not in out
+    assert str(home) not in (moved / "config.json").read_text(encoding="utf-8")
 
 
 def test_evaluate_writes_the_report(home: Path, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def find_data(run: Path, config: Mapping[str, Any], data: str | Path | None) -> 
         raise WorldloomError(
             f"{run} does not say which dataset it was trained on (no config.json with data.path). Give one by --data."
         )
-    candidates = [Path(named), run / named, run.parent / named]
+    candidates = [run / named, Path(named), run.parent / named]  # inside a run the path is the run's own
     for candidate in candidates:
         if (candidate / "dataset.json").exists():
             return candidate

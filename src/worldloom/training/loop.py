@@ -100,7 +100,7 @@ def _train(
 
     say = progress.say
     _check_spec(model, dataset)
-    whole = _configuration(model, dataset, config, init, describe)
+    whole = _configuration(model, dataset, config, init, describe, run.path)
     begun = run.config()
     if begun is not None:
         changed = check_same(begun, whole, run.path, force)
@@ -203,14 +203,19 @@ def _load_averaged(model: WorldModel, run: RunFolder) -> None:
 
 
 def _configuration(
-    model: WorldModel, dataset: Any, config: TrainConfig, init: str | Path | None, describe: Mapping[str, Any] | None
+    model: WorldModel,
+    dataset: Any,
+    config: TrainConfig,
+    init: str | Path | None,
+    describe: Mapping[str, Any] | None,
+    out: Path,
 ) -> dict[str, Any]:
     """Everything that config.json says, but for what is resolved later. As plain JSON (tuples have become lists)."""
     whole = {
         "format": FORMAT,
         "model": _describe(model),
         "train": to_json(config),
-        "data": {"path": str(Path(dataset.path).resolve()), "fingerprint": dataset.fingerprint},
+        "data": {"path": _data_path(Path(dataset.path), out), "fingerprint": dataset.fingerprint},
         "init": None if init is None else str(init),
         "describe": dict(describe or {}),
         "versions": versions(),
@@ -218,6 +223,12 @@ def _configuration(
     }
     plainly: dict[str, Any] = json.loads(json.dumps(whole))
     return plainly
+
+
+def _data_path(data: Path, run: Path) -> str:
+    """Where the data are: relative to the run where they lie inside it, so that both can be moved together."""
+    data, run = data.resolve(), run.resolve()
+    return data.relative_to(run).as_posix() if data.is_relative_to(run) else str(data)
 
 
 def _describe(model: WorldModel) -> dict[str, Any]:
