@@ -102,21 +102,26 @@ class Train:
 
 
 def _train(args: list[str]) -> int:
+    from worldloom.data import Dataset
     from worldloom.recipes import find, own
     from worldloom.recipes.run import run_recipe
 
     name = args.pop(0) if args and not args[0].startswith("-") else None
-    env, family = _take(args, "--env"), _take(args, "--family")
+    env, family, data = _take(args, "--env"), _take(args, "--family"), _take(args, "--data", keep=True)
+    if name is not None and env is not None and data is not None:
+        raise WorldloomError("Give --env to collect, or --data for what was collected before, not both.")
     if name is not None:
         recipe = find(name)
         if env is not None:
             recipe = dataclasses.replace(recipe, env=env, world=own.world_config(env))
         if family is not None and family != recipe.family:
             raise WorldloomError(f"The recipe {name!r} is of the family {recipe.family!r}; leave --family out.")
+    elif env is not None and data is not None:
+        raise WorldloomError("Give --env to collect, or --data for what was collected before, not both.")
     elif env is not None:
         recipe = own.from_env(env, family)
-    elif any(a == "--data" or a.startswith("--data=") for a in args):
-        recipe = own.from_data(family)
+    elif data is not None:
+        recipe = own.from_data(Dataset(data).spec, family)
     elif "--help" in args or "-h" in args:
         print(USAGE)
         return 0
@@ -127,7 +132,8 @@ def _train(args: list[str]) -> int:
     if "--debug" in args:
         recipe = recipe.debug()
     # The recipe's parts as flags: --model.history 8, --train.lr 1e-3, --collect.episodes 50, --world.balls 3
-    parts = {p: getattr(recipe, p) for p in ("model", "train", "collect", "world") if getattr(recipe, p) is not None}
+    shown = ("model", "train") if data is not None else ("model", "train", "collect", "world")
+    parts = {p: getattr(recipe, p) for p in shown if getattr(recipe, p) is not None}
     kind = dataclasses.make_dataclass(
         "TrainFlags",
         [(p, type(v), field(default_factory=partial(_same, v))) for p, v in parts.items()],
@@ -248,17 +254,20 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
-def _take(args: list[str], flag: str) -> str | None:
-    """Remove ``flag VALUE`` or ``flag=VALUE`` from the arguments; its value."""
+def _take(args: list[str], flag: str, *, keep: bool = False) -> str | None:
+    """The value of ``flag VALUE`` or ``flag=VALUE``, which is removed from the arguments unless ``keep``."""
     for i, arg in enumerate(args):
         if arg == flag:
             if i + 1 == len(args):
                 raise WorldloomError(f"{flag} needs a value.")
             value = args[i + 1]
-            del args[i : i + 2]
+            if not keep:
+                del args[i : i + 2]
             return value
         if arg.startswith(f"{flag}="):
-            return args.pop(i).split("=", 1)[1]
+            if not keep:
+                del args[i]
+            return arg.split("=", 1)[1]
     return None
 
 

@@ -40,6 +40,20 @@ def from_json(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T
         raise ConfigError(f"{where}: {error}.") from error
 
 
+def at_least(config: Any, low: int, *names: str) -> None:
+    """Raise :class:`ConfigError` unless each named field is ``low`` or more: for a ``__post_init__``."""
+    for name in names:
+        if not getattr(config, name) >= low:
+            raise ConfigError(f"{name} must be at least {low}, found {getattr(config, name)}.")
+
+
+def within(config: Any, low: float, high: float, *names: str) -> None:
+    """Raise :class:`ConfigError` unless each named field lies in [low, high]."""
+    for name in names:
+        if not low <= getattr(config, name) <= high:
+            raise ConfigError(f"{name} must lie in [{low:g}, {high:g}], found {getattr(config, name)}.")
+
+
 def _value(hint: Any, value: Any, where: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):

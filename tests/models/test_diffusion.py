@@ -199,6 +199,29 @@ def test_any_frame_size(size: tuple[int, int]) -> None:
     assert model.decode(model.step(state))["camera"].shape == (2, 1, *size)
 
 
+def test_padding_is_always_that_of_true_frames() -> None:
+    """A frame that is no multiple of 8 is padded by a constant, in training on own predictions as in dreaming."""
+    spec = Spec({"camera": Sensor("image", (1, 9, 11))})
+    model = make(spec, own_past=1.0, flow=FlowConfig(pure=1.0), short=0.0, steps=2)
+    seen: list[Tensor] = []
+    stem = model.net.stem
+    model.net.stem = lambda past: (seen.append(past.detach()), stem(past))[1]  # type: ignore[method-assign]
+    denoise = model._denoise
+    model._denoise = lambda *a: denoise(*a) * 0 + 0.5  # type: ignore[method-assign]
+    segment = random_segment(spec, length=model.window)
+    model.config = dataclasses.replace(model.config, own_past=1e6)  # feed back whatever comes
+    model.loss(segment, torch.Generator().manual_seed(0))
+    state = model.observe(model.start(2, 0), {"camera": segment.obs["camera"][:, 0]})
+    with torch.inference_mode():
+        model.step(model.step(state))
+    assert len(seen) == model.config.targets + 2
+    fed = seen[1][:, -1]
+    assert (fed[:, :9, :11] == 0.5).all()
+    for past in seen:
+        assert set(past[:, :, 9:].unique().tolist()) <= {0.0, -1.0}
+        assert set(past[:, :, :, 11:].unique().tolist()) <= {0.0, -1.0}
+
+
 def test_a_world_it_cannot_model_is_refused_in_words() -> None:
     two = Spec({"left": Sensor("image", (3, 16, 16)), "right": Sensor("image", (3, 16, 16))})
     with pytest.raises(ContractError, match="one image sensor"):

@@ -73,7 +73,7 @@ def test_windows_that_cross_an_episode_are_not_trained() -> None:
 
 
 def test_a_world_it_cannot_model_is_refused() -> None:
-    with pytest.raises(ContractError, match="divisible by 8"):
+    with pytest.raises(ContractError, match="patches of 8"):
         Lab(Spec({"camera": Sensor("image", (3, 60, 64))}))
     with pytest.raises(ContractError, match="exactly one image"):
         Lab(Spec({"camera": Sensor("image", (3, 64, 64)), "speed": Sensor("vector", (2,))}))

@@ -47,9 +47,9 @@ def gap(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
     """Largest difference, relative to the largest entry where that is above 1. Infinite for NaN."""
     worst = 0.0
     for name, x in a.items():
-        y = b[name].double()
+        y = b[name].cpu().double()  # not every device has float64
         scale = max(1.0, float(y.abs().max()))
-        worst = max(worst, float(((x.double() - y).abs() / scale).nan_to_num(nan=math.inf).max()))
+        worst = max(worst, float(((x.cpu().double() - y).abs() / scale).nan_to_num(nan=math.inf).max()))
     return worst
 
 
@@ -152,7 +152,8 @@ class Bench:
         reward = torch.randn(lead, generator=generator).to(device)
         terminal = (torch.rand(lead, generator=generator) < 0.3).to(device)
         valid = torch.ones_like(first)
-        return Segment(obs, control, first, valid, reward if heads else None, terminal if heads else None)
+        ends = (reward, terminal) if heads else (None, None)
+        return Segment(obs, control, first, valid, *ends, once=self.spec.once)
 
     # --------------------------------------------------------------------------------- dreaming
 

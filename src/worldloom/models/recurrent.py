@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldloom.configs import ConfigError, at_least, within
 from worldloom.contract import ContractError, Control, Controls, Loss, Segment, Spec, State, WorldModel, row_keys
 from worldloom.nn import distributions as dist
 from worldloom.nn.conv import ConvDecoder, ConvEncoder, RMSNorm, image_floats, mlp
@@ -50,6 +51,12 @@ class RecurrentConfig:
     """Weight of the KL that moves the posterior towards the prior."""
     bins: int = 255
     """Bins of the reward's two-hot classes, from -symexp(20) to symexp(20); an odd number."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "deter", "stoch", "classes", "units", "channels", "bins")
+        within(self, 0.0, 1.0, "unimix")
+        if self.bins % 2 == 0:
+            raise ConfigError(f"bins must be odd, so that one of them is zero, found {self.bins}.")
 
     @classmethod
     def debug(cls) -> RecurrentConfig:

@@ -44,8 +44,9 @@ def from_env(env: str, family: str | None = None) -> Recipe:
     )
 
 
-def from_data(family: str | None = None) -> Recipe:
-    """A recipe for data that exist already."""
+def from_data(spec: Spec, family: str | None = None) -> Recipe:
+    """A recipe for data that exist already: the diffusion family where there are pictures, else the recurrent one."""
+    family = family or ("diffusion" if spec.images else "recurrent")
     return replace(from_env("balls", family), about="your own data", env=None, world=None)
 
 
@@ -58,15 +59,17 @@ def _model(family: str) -> Any:
 def fit(recipe: Recipe, spec: Spec, frames: int) -> tuple[Recipe, Spec, list[str]]:
     """The recipe and the spec that suit a dataset, and what was chosen, one line each.
 
-    Where the family can't model all that the world shows, the diffusion family is given the first picture alone, or
-    the recurrent family is taken where there is no picture.
+    The diffusion family is given the first picture alone. Raises :class:`WorldloomError` where the family can't model
+    the world.
     """
     from worldloom.models import family as find_family
 
     notes = [describe(spec, frames)]
     if recipe.family == "diffusion" and not spec.images:
-        recipe = replace(recipe, family="recurrent", model=_model("recurrent"))
-        notes.append("No pictures, only vectors: the recurrent family is taken.")
+        raise WorldloomError(
+            f"The diffusion family dreams pictures, and this world shows only {', '.join(spec.shown)}. Give "
+            "--family recurrent, or an environment that can be rendered."
+        )
     if recipe.family == "diffusion":
         name, sensor = next(iter(spec.images.items()))
         left = sorted(set(spec.shown) - {name})

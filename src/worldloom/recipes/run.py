@@ -10,6 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from worldloom.configs import to_json
 from worldloom.contract import WorldloomError
 from worldloom.data import Dataset
@@ -89,15 +91,20 @@ def run_recipe(
     """Train a recipe into the folder ``out``. Without ``data`` its dataset is collected into ``out``/data first."""
     from worldloom.models import family
 
+    own = out / "data"
     if data is not None:
         dataset = Dataset(data)
+    elif (out / "config.json").exists() and (own / "dataset.json").exists():
+        dataset = Dataset(own)  # the run has begun: topping its data up now would make it another run
     else:
-        dataset = collect_data(recipe, out / "data", say)
+        dataset = collect_data(recipe, own, say)
     recipe, spec, notes = fit(recipe, dataset.spec, dataset.frames)
     for note in notes:
         say(note)
     say(f"Model: {recipe.family}, {_brief(recipe.model)}")
-    model = family(recipe.family)(spec, recipe.model)
+    with torch.random.fork_rng(devices=[]):  # the first weights are a function of the seed, like all that follows
+        torch.manual_seed(recipe.train.seed)
+        model = family(recipe.family)(spec, recipe.model)
     return train(model, dataset, recipe.train, out, init=init, force=force, describe={"recipe": recipe.name})
 
 

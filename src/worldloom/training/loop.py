@@ -114,7 +114,6 @@ def _train(
                 say(f"{error} Writing it anew from the last checkpoint.")
         for line in changed:
             say(f"Changed by force: {line}")
-        run.summary_file.unlink(missing_ok=True)
         version_notes(begun, say)
 
     old: dict[str, Any] = begun["resolved"] if begun is not None else {}
@@ -135,8 +134,10 @@ def _train(
     say(f"{run.path}: {parameters:,} parameters on {device.type} in {precision}, windows of {length} frames.")
 
     resumed = trainer.resume()
+    _check_steps(run, trainer, steps)
     if not resumed and init is not None:
         _load_init(trainer, Path(init), say)
+    run.summary_file.unlink(missing_ok=True)  # nothing was touched before all was checked
     run.write_config(whole)
     if not run.starts_file.exists():
         held.save_starts(run.starts_file)
@@ -146,15 +147,18 @@ def _train(
         whole["resolved"]["steps"] = steps
         run.write_config(whole)
     trainer.steps = steps
-    if trainer.step > steps:
-        raise WorldloomError(
-            f"{run.path} holds a checkpoint of step {trainer.step}, beyond the {steps} steps asked for. Ask for more "
-            "steps or choose another --out."
-        )
     if resumed:
         say(f"Going on from step {trainer.step} of {steps}.")
     _loop(run, trainer, config, whole)
     return _finish(run, trainer, parameters)
+
+
+def _check_steps(run: RunFolder, trainer: Trainer, steps: int | None) -> None:
+    if steps is not None and trainer.step > steps:
+        raise WorldloomError(
+            f"{run.path} holds a checkpoint of step {trainer.step}, beyond the {steps} steps asked for. Ask for more "
+            "steps or choose another --out."
+        )
 
 
 def _loop(run: RunFolder, trainer: Trainer, config: TrainConfig, whole: Mapping[str, Any]) -> None:

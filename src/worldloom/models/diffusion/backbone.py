@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldloom.configs import ConfigError, at_least
+
 
 @dataclass(frozen=True)
 class BackboneConfig:
@@ -32,6 +34,12 @@ class BackboneConfig:
     """Residual blocks on the coarse grid."""
     condition: int = 128
     """Width of the condition vector that modulates every block."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "fold", "blocks", "deep_blocks", "condition")
+        for name in ("width", "deep_width"):
+            if getattr(self, name) < 8 or getattr(self, name) % 8:
+                raise ConfigError(f"{name} must be a multiple of 8, found {getattr(self, name)}.")
 
 
 class Modulated(nn.Module):

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldloom.configs import ConfigError, within
+
 
 @dataclass(frozen=True)
 class FlowConfig:
@@ -30,7 +32,12 @@ class FlowConfig:
     target: Literal["x", "v"] = "x"
     """Space of the network's output. ``x`` for pixels, ``v`` for compact latents."""
     clip: float = 0.05
-    """Smallest 1 - t in the loss weight and when an output of x is turned into a velocity."""
+    """Smallest 1 - t in the loss weight."""
+
+    def __post_init__(self) -> None:
+        within(self, 0.0, 1.0, "pure", "clip")
+        if self.spread < 0 or self.clip == 0:
+            raise ConfigError(f"spread is at least 0 and clip above 0, found {self.spread} and {self.clip}.")
 
 
 def draw_levels(

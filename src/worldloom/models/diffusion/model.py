@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from worldloom.configs import ConfigError, at_least, within
 from worldloom.contract import (
     ContractError,
     Controls,
@@ -62,6 +63,12 @@ class DiffusionConfig:
     own_past: float = 0.25
     """A frame predicted from pure noise takes the truth's place in the past of the window's next targets, if its error
     is below this fraction of the error of copying the last frame. 0: the past is always true."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "history", "steps", "targets", "prompt")
+        within(self, 0.0, 1.0, "short", "context_noise", "own_past")
+        if self.prompt > self.history:
+            raise ConfigError(f"prompt is at most history: found {self.prompt} and {self.history}.")
 
     @classmethod
     def debug(cls) -> DiffusionConfig:
@@ -127,6 +134,10 @@ class Diffusion(WorldModel):
 
     def _crop(self, x: Tensor) -> Tensor:
         return x[..., : self.shape[1], : self.shape[2]]
+
+    def _repad(self, x: Tensor) -> Tensor:
+        """A predicted frame in the range of true ones, its padding as theirs."""
+        return self._pad(self._crop(x).clamp(-1.0, 1.0))
 
     def _embed(self, control: Mapping[str, Tensor]) -> Tensor | None:
         """Sum of the embedded controls, (..., condition); None for plain video."""
@@ -207,7 +218,7 @@ class Diffusion(WorldModel):
                 # Only a dream that still follows the truth is worth going on from.
                 still = (self._crop(history[:, -1] - target) ** 2).mean((1, 2, 3))
                 fed = pure & (error.detach() < cfg.own_past * still)
-                past[i + k] = torch.where(fed[:, None, None, None], predicted.detach().clamp(-1.0, 1.0), target)
+                past[i + k] = torch.where(fed[:, None, None, None], self._repad(predicted.detach()), target)
         total = sums["loss"] / sums["count"].clamp_min(1)
         return Loss(
             total,
@@ -221,6 +232,8 @@ class Diffusion(WorldModel):
 
     def start(self, batch: int, seed: int | Sequence[int] | Tensor = 0, control: Controls = None) -> State:
         """An empty past."""
+        if control:
+            raise ContractError(f"This model is given nothing once for a sequence, found {sorted(control)}.")
         k, device = self.config.history, self.device
         tensors = {
             "key": row_keys(batch, seed, device),
@@ -285,8 +298,8 @@ class Diffusion(WorldModel):
         for now, then in pairwise(schedule):
             t = torch.full((state.batch,), now, device=state.device)
             cond = self._condition(t, state["known"], torch.zeros_like(state["known"], dtype=t.dtype), actions)
-            x = euler(x, self._denoise(x, stem, past[:, -1], t, cond), now, then)
-        return self._push(state, self._crop(x).clamp(-1.0, 1.0), given)
+            x = euler(x, self._repad(self._denoise(x, stem, past[:, -1], t, cond)), now, then)
+        return self._push(state, self._crop(x), given)
 
     def _context(self, state: State, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """(B, K, C, H', W') padded past and (B, K+1, condition) embedded controls; unknown entries are zero."""
