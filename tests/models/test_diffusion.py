@@ -199,6 +199,27 @@ def test_any_frame_size(size: tuple[int, int]) -> None:
     assert model.decode(model.step(state))["camera"].shape == (2, 1, *size)
 
 
+def test_noise_in_the_past_is_told_frame_by_frame() -> None:
+    model = make(context_noise=0.5, own_past=0.0, short=0.0)
+    segment = random_segment(length=model.window)
+    clean = segment.obs["camera"].float() / 127.5 - 1.0
+    pasts: list[Tensor] = []
+    told: list[Tensor] = []
+    stem, condition = model.net.stem, model._condition
+    model.net.stem = lambda past: (pasts.append(past), stem(past))[1]  # type: ignore[method-assign]
+    model._condition = lambda t, known, level, a: (told.append(level), condition(t, known, level, a))[1]  # type: ignore[method-assign]
+    model.loss(segment, torch.Generator().manual_seed(0))
+    k = model.config.history
+    first = model.window - model.config.targets
+    for i, (past, level) in enumerate(zip(pasts, told, strict=True)):
+        true = clean[:, first + i - k : first + i]
+        off = (past.unflatten(1, (k, 3)) - true).abs().amax((2, 3, 4))
+        assert torch.equal(off > 1e-6, level > 0)
+    levels = torch.stack(told)
+    assert 0 < float((levels > 0).float().mean()) < 1
+    assert float(levels.max()) <= 0.5
+
+
 def test_padding_is_always_that_of_true_frames() -> None:
     """A frame that is no multiple of 8 is padded by a constant, in training on own predictions as in dreaming."""
     spec = Spec({"camera": Sensor("image", (1, 9, 11))})

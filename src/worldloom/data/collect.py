@@ -42,8 +42,8 @@ def collect(
 
     Episode e lives in world e mod N, in its round e div N, and is seeded by (seed, N, round): rerunning continues
     where it stopped, with seeds not used before. With ``random`` and ``sticky`` an episode is a pure function of
-    (seed, N, e), so a collection that was stopped and continued equals one that was not; a function may remember, so
-    it need not.
+    (seed, N, e) and ``length``, so a collection that was stopped and continued equals one that was not; a function may
+    remember, so it need not.
     An episode cut at ``length`` frames or by the world's time limit has ``terminal`` false.
     """
     if episodes < 1 or length < 1:
