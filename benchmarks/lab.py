@@ -16,7 +16,6 @@ import torch
 
 import worldloom
 from benchmarks.__main__ import RESULTS
-from worldloom.contract import State
 from worldloom.data import Windows
 from worldloom.files import read_json, write_atomic, write_json
 from worldloom.models.lab import Lab
@@ -27,20 +26,6 @@ from worldloom.worlds.lab import SAMPLES, LabWorldConfig
 
 STARTS, FRAMES, PROMPT = 32, 20, 4
 HORIZONS = ("1", "5", "10", "20")
-
-
-def _sample_from(model: Lab, state: State, action: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """The lab's ancestral sampling from a given first x instead of pure noise; (B, C, H, W)."""
-    steps = model.config.steps
-    for i in reversed(range(steps)):
-        step = torch.full((state.batch,), i)
-        e = model.predict_noise(x, state["past"], step, action)
-        abar = model.alphas_bar[i]
-        alpha = abar / model.alphas_bar[i - 1] if i else abar
-        x = (x - (1 - alpha) / (1 - abar).sqrt() * e) / alpha.sqrt()
-        if i:
-            x = x + (1 - alpha).sqrt() * noise.normal(state.key, state.frame, i, model.shape)
-    return x
 
 
 def schedule_fault(model: Lab, data: Path, rows: int = 16) -> dict[str, float]:
@@ -54,8 +39,8 @@ def schedule_fault(model: Lab, data: Path, rows: int = 16) -> dict[str, float]:
     e = noise.normal(state.key, state.frame, 0, model.shape)
     last = model.alphas_bar[-1]
     with torch.inference_mode():
-        pure = _sample_from(model, state, action, e)
-        begun = _sample_from(model, state, action, last.sqrt() * truth + (1 - last).sqrt() * e)
+        pure = model.sample(state, action, e)
+        begun = model.sample(state, action, last.sqrt() * truth + (1 - last).sqrt() * e)
     return {
         "alpha_bar_last": float(last),
         "n": rows,

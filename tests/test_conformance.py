@@ -322,6 +322,19 @@ class LooksAhead(Toy):
         return values + 0.1 * values.mean(1, keepdim=True)
 
 
+@breaks("causal_loss")
+class PeeksWithinTheEpisode(Toy):
+    """Each frame knows the next one, but nothing crosses ``first``; it shows no states in which one could see it."""
+
+    def loss(self, segment, generator=None):
+        last = torch.ones_like(segment.first[:, :1])
+        self.ends = torch.cat([segment.first[:, 1:], last], 1)[..., None]
+        return dataclasses.replace(super().loss(segment, generator), states=None)
+
+    def frames(self, values):
+        return values + 0.1 * torch.where(self.ends, 0.0, values.roll(-1, 1))
+
+
 @breaks("posterior")
 class PutsTimeFirst(Toy):
     def rows(self, x):
@@ -427,7 +440,7 @@ def test_a_model_that_keeps_the_contract_passes():
     report = check_model(Toy(SPEC))
     assert report.passed
     assert {check.name for check in report.checks} == set(CHECKS)
-    assert "18 of 18" in str(report)
+    assert "19 of 19" in str(report)
 
 
 @pytest.mark.parametrize(("check", "model"), BROKEN, ids=[f"{cls.__name__}-{check}" for check, cls in BROKEN])
@@ -436,6 +449,12 @@ def test_each_broken_mechanism_fails_its_check(check, model):
     report = check_model(model(SPEC), only=(check,), raise_on_failure=False)
     assert not report.passed
     assert "raised" not in report.failures[check] or model in (GrowsWithAge, ClaimsAReward), report.failures[check]
+
+
+def test_a_loss_that_peeks_is_found_by_nothing_else():
+    torch.manual_seed(0)
+    report = check_model(PeeksWithinTheEpisode(SPEC), raise_on_failure=False)
+    assert list(report.failures) == ["causal_loss"]
 
 
 def test_every_check_has_a_model_that_fails_it():

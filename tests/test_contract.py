@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -171,6 +172,7 @@ def _segment(batch=3, length=5):
         torch.zeros(lead, dtype=torch.bool),
         torch.ones(lead, dtype=torch.bool),
         reward=torch.arange(batch * length).reshape(lead).float(),
+        once=frozenset({"task"}),
     )
 
 
@@ -183,6 +185,19 @@ def test_a_segment_is_cut_by_rows_and_by_time():
     assert part.control["task"].tolist() == [[2], [0]]
     assert part.terminal is None
     assert part.first.shape == part.valid.shape == (2, 2)
+
+
+def test_what_is_given_once_is_known_by_its_name_and_not_by_its_shape():
+    """Of 5 entries in sequences of 5 frames: cut by rows, never by time."""
+    task = torch.arange(15).reshape(3, 5)
+    segment = dataclasses.replace(_segment(3, 5), control={"action": task * 2, "task": task})
+    part = segment.time(slice(1, 3))
+    assert torch.equal(part.control["task"], task)
+    assert part.action.shape == (3, 2)
+    assert torch.equal(part.time(slice(0, 1)).rows([2]).to("cpu").control["task"], task[2:])
+    unnamed = dataclasses.replace(segment, control={"task": task[:, :4]}, once=frozenset())
+    with pytest.raises(ContractError, match=r"'task' has shape \(3, 4\).*Segment.once"):
+        unnamed.time(slice(0, 2))
 
 
 # -------------------------------------------------------------------------------------- state

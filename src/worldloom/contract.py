@@ -24,6 +24,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral
 from typing import Any, ClassVar, Literal, TypeAlias, overload
 
 import torch
@@ -173,6 +174,11 @@ class Spec:
         return self.given.get("action")
 
     @property
+    def once(self) -> frozenset[str]:
+        """Names of the controls that are given once for a whole sequence."""
+        return frozenset(name for name, c in self.given.items() if c.per == "once")
+
+    @property
     def images(self) -> dict[str, Sensor]:
         """The sensors that are images."""
         return {name: s for name, s in self.shown.items() if s.kind == "image"}
@@ -246,7 +252,7 @@ class Segment:
     obs: dict[str, Tensor]
     """Sensor name to (B, T, *sensor.shape); images uint8."""
     control: dict[str, Tensor]
-    """Control name to (B, T, *control.shape), or (B, *control.shape) for controls given once."""
+    """Control name to (B, T, *control.shape), or (B, *control.shape) for those named in ``once``."""
     first: Tensor
     """(B, T) bool: the frame starts an episode."""
     valid: Tensor
@@ -255,6 +261,8 @@ class Segment:
     """(B, T) float32, or None where the data have no rewards."""
     terminal: Tensor | None = None
     """(B, T) bool: arriving at the frame truly ended the episode; None where unknown."""
+    once: frozenset[str] = frozenset()
+    """Names of the controls that are given once, (B, ...) without an axis of time."""
 
     @property
     def action(self) -> Tensor | None:
@@ -273,33 +281,40 @@ class Segment:
 
     def _map(self, fn: Any, once: Any = None) -> Segment:
         """Apply ``fn`` to tensors with (B, T), ``once`` (default ``fn``) to those with B alone."""
-        lead = self.first.shape
 
         def one(x: Tensor | None) -> Tensor | None:
             return None if x is None else fn(x)
 
-        def ctl(x: Tensor) -> Tensor:
-            return fn(x) if x.shape[:2] == lead or once is None else once(x)
-
         return Segment(
             {k: fn(v) for k, v in self.obs.items()},
-            {k: ctl(v) for k, v in self.control.items()},
+            {k: (once or fn)(v) if k in self.once else fn(v) for k, v in self.control.items()},
             fn(self.first),
             fn(self.valid),
             one(self.reward),
             one(self.terminal),
+            self.once,
         )
 
     def to(self, device: torch.device | str) -> Segment:
         """The same segment on another device."""
-        return self._map(lambda x: x.to(device, non_blocking=True))
+        return self._map(lambda x: x.to(device, non_blocking=torch.device(device).type == "cuda"))
 
     def rows(self, index: Tensor | slice | Sequence[int]) -> Segment:
         """Some of the sequences."""
         return self._map(lambda x: x[index])
 
     def time(self, window: slice) -> Segment:
-        """Some of the frames: ``segment.time(slice(0, 4))`` is the first four of each sequence."""
+        """Some of the frames: ``segment.time(slice(0, 4))`` is the first four of each sequence.
+
+        Controls given once stay whole. One without an axis of time that :attr:`once` does not name raises
+        :class:`ContractError`.
+        """
+        for name, x in self.control.items():
+            if name not in self.once and x.shape[:2] != self.first.shape:
+                raise ContractError(
+                    f"Control {name!r} has shape {tuple(x.shape)} and no axis of {self.length} frames. If it is given "
+                    "once for a sequence, name it in Segment.once."
+                )
         return self._map(lambda x: x[:, window], once=lambda x: x)
 
 
@@ -324,8 +339,8 @@ def mix(a: Tensor, b: Tensor | int) -> Tensor:
 def row_keys(batch: int, seed: int | Sequence[int] | Tensor, device: torch.device | str | None = None) -> Tensor:
     """(B,) int64 keys. One ``seed`` gives row i the key of (seed, i); a sequence of B seeds gives each row the key
     that it would have alone, so that sessions started apart can be stacked into one batch."""
-    if isinstance(seed, int):
-        seeds = torch.tensor(seed, dtype=torch.int64, device=device)
+    if isinstance(seed, Integral):  # numpy's too
+        seeds = torch.tensor(int(seed), dtype=torch.int64, device=device)
         return mix(mix(seeds, 1), torch.arange(batch, device=device))
     seeds = torch.as_tensor(seed, dtype=torch.int64, device=device)
     if seeds.shape != (batch,):

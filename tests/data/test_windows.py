@@ -216,6 +216,8 @@ def test_controls_given_once_come_once(tmp_path):
     assert segment.control["text"].dtype == torch.int64
     torch.testing.assert_close(segment.control["text"][:, 0], 10 * segment.obs["x"][:, 0, 0].long())
     assert (segment.action[:, 5:] == 0).all()
+    short = Windows(data, "all", 3).batch(4, 0, 0)  # as many frames as tokens
+    assert torch.equal(short.time(slice(0, 1)).control["text"], short.control["text"])
     with pytest.raises(DataError, match="given once"):
         Windows(data, "all", allow_crossing=True)
 

@@ -339,7 +339,7 @@ def test_a_folder_that_is_not_a_run(tmp_path, run):
 def test_starts_round_trip(tmp_path):
     full = Segment(
         STARTS.obs, {**STARTS.control, "text": torch.arange(8).view(4, 2)}, STARTS.first, STARTS.valid,
-        torch.rand(4, 2), torch.zeros(4, 2, dtype=torch.bool),
+        torch.rand(4, 2), torch.zeros(4, 2, dtype=torch.bool), frozenset({"text"}),
     )  # fmt: skip
     for segment in (full, Segment(STARTS.obs, {}, STARTS.first, STARTS.valid)):
         save_starts(tmp_path / "s.safetensors", segment)
@@ -350,6 +350,15 @@ def test_starts_round_trip(tmp_path):
         for part in ("first", "valid", "reward", "terminal"):
             a, b = getattr(loaded, part), getattr(segment, part)
             assert (a is None and b is None) or torch.equal(a, b)
+        assert loaded.once == segment.once
+    for once in ("text", ["text"], [["text"]]):
+        save_tensors(
+            tmp_path / "s.safetensors",
+            {"obs.screen": full.obs["screen"], "first": full.first, "valid": full.valid},
+            {"kind": "starts", "once": once},
+        )
+        with pytest.raises(DamagedFileError, match="given once"):
+            load_starts(tmp_path / "s.safetensors")
     save_tensors(tmp_path / "s.safetensors", {"first": STARTS.first}, {"kind": "starts"})
     with pytest.raises(DamagedFileError, match="lacks"):
         load_starts(tmp_path / "s.safetensors")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from worldloom.contract import ContractError, Control, Segment, Sensor, Spec, UnsupportedError, WorldModel
 from worldloom.imagination import absorb, imagine
+from worldloom.imagination.rollout import check_segment
 from worldloom.models import build, family
 
 
@@ -320,3 +321,13 @@ def test_a_registered_family_dreams(recurrent):
         for t in range(5):
             state = recurrent.step(state, actions[:, t])
             assert torch.allclose(recurrent.decode(state)["screen"].float(), dream.obs["screen"][:, t].float(), atol=1)
+
+
+def test_what_is_given_once_is_what_the_spec_says():
+    """A prompt of the user's own need not name it."""
+    text = {"text": Control("tokens", (3,), 9, per="once"), "more": Control("tokens", (3,), 9, per="once")}
+    spec, flags = Spec({"eye": Sensor("vector", (2,))}, text), torch.ones(2, 3, dtype=torch.bool)
+    prompt = Segment({"eye": torch.zeros(2, 3, 2)}, {"text": torch.zeros(2, 3, dtype=torch.int64)}, flags, flags)
+    checked = check_segment(spec, prompt, "prompt")
+    assert checked.once == {"text"}
+    assert checked.time(slice(0, 1)).control["text"].shape == (2, 3)

@@ -152,8 +152,9 @@ class Bench:
         reward = torch.randn(lead, generator=generator).to(device)
         terminal = (torch.rand(lead, generator=generator) < 0.3).to(device)
         valid = torch.ones_like(first)
-        ends = (reward, terminal) if heads else (None, None)
-        return Segment(obs, control, first, valid, *ends, once=self.spec.once)
+        if not heads:
+            return Segment(obs, control, first, valid, once=self.spec.once)
+        return Segment(obs, control, first, valid, reward, terminal, self.spec.once)
 
     # --------------------------------------------------------------------------------- dreaming
 

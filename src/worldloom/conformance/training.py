@@ -24,15 +24,13 @@ def _spliced(mine: Segment, other: Segment, window: slice) -> Segment:
         out[:, window] = b[:, window]
         return out
 
-    once = {name for name, x in mine.control.items() if x.shape[:2] != mine.first.shape}
-
     def maybe(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
         return None if a is None or b is None else splice(a, b)
 
     return dataclasses.replace(
         mine,
         obs={name: splice(x, other.obs[name]) for name, x in mine.obs.items()},
-        control={name: x if name in once else splice(x, other.control[name]) for name, x in mine.control.items()},
+        control={name: x if name in mine.once else splice(x, other.control[name]) for name, x in mine.control.items()},
         reward=maybe(mine.reward, other.reward),
         terminal=maybe(mine.terminal, other.terminal),
     )
@@ -114,6 +112,26 @@ def padding(bench: Bench) -> None:
         )
 
 
+@torch.no_grad()
+def causal_loss(bench: Bench) -> None:
+    """What comes after the valid frames leaves the loss as it is, though the episode goes on and no ``first`` parts
+    them: nothing looks ahead. It needs no ``Loss.states``."""
+    length = bench.window
+    mine, other = bench.segment(3, length, "mine"), bench.segment(3, length, "other")
+    first = torch.zeros_like(mine.first)
+    first[:, 0] = True
+    for cut in (length // 2, length - 1):
+        valid = mine.valid.clone()
+        valid[:, cut:] = False
+        before = dataclasses.replace(mine, first=first, valid=valid)
+        a, b = _loss(bench, before).total, _loss(bench, _spliced(before, other, slice(cut, length))).total
+        need(
+            bool((a - b).abs() <= 1e-5 * (1 + a.abs())),
+            f"Frames and controls after the last valid frame must not change the loss, found {float(a):.6g} and "
+            f"{float(b):.6g}. A frame may be predicted from earlier ones alone.",
+        )
+
+
 def posterior(bench: Bench) -> None:
     """``Loss.states``, where there are any: batch-major, causal, reset by ``first``, and good to dream from."""
     batch, length = 3, bench.window
@@ -145,4 +163,9 @@ def posterior(bench: Bench) -> None:
         need(near[:, cut:].all(), "Frames before a `first` changed a posterior after it in loss.")
 
 
-CHECKS: dict[str, Callable[[Bench], None]] = {"loss": loss, "padding": padding, "posterior": posterior}
+CHECKS: dict[str, Callable[[Bench], None]] = {
+    "loss": loss,
+    "padding": padding,
+    "causal_loss": causal_loss,
+    "posterior": posterior,
+}

@@ -72,7 +72,7 @@ def gather(dataset: Dataset, pieces: Iterable[Piece], batch: int, length: int, s
     if dataset.has_reward:
         reward = frames("reward", (), "<f4", 0) if stride == 1 else _sums(dataset, pieces, batch, length, stride)
     known = torch.from_numpy(terminal) if dataset.has_terminal else None
-    return Segment(obs, control, torch.from_numpy(first), torch.from_numpy(valid), reward, known)
+    return Segment(obs, control, torch.from_numpy(first), torch.from_numpy(valid), reward, known, spec.once)
 
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype, pin: bool) -> tuple[Tensor, np.ndarray]:

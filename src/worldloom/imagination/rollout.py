@@ -51,7 +51,8 @@ class Dream:
 def check_segment(spec: Spec, segment: Segment, what: str) -> Segment:
     """The sensors and controls of ``segment`` that ``spec`` names, checked (range of the controls included).
 
-    What the model does not know is left out: a dataset may show more than a model reads. Raises
+    What the model does not know is left out: a dataset may show more than a model reads. What is given once is what
+    ``spec`` says is. Raises
     :class:`ContractError`, beginning with ``what``, where something is missing or does not fit.
     """
     lead = tuple(segment.first.shape)
@@ -64,7 +65,8 @@ def check_segment(spec: Spec, segment: Segment, what: str) -> Segment:
         spec.controls(frames, *lead)
     except ContractError as error:
         raise ContractError(f"The {what} does not fit this model. {error}") from error
-    return Segment({name: segment.obs[name] for name in spec.shown}, control, segment.first, segment.valid)
+    obs, once = {name: segment.obs[name] for name in spec.shown}, spec.once.intersection(control)
+    return Segment(obs, control, segment.first, segment.valid, once=once)
 
 
 def given_once(spec: Spec, control: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

@@ -17,13 +17,13 @@ def save_starts(path: str | Path, segment: Segment) -> str:
     """Write a segment (B, T, ...) of starts to one file, atomically; returns the file's hash.
 
     The tensors are named ``obs.<sensor>``, ``control.<name>``, ``first``, ``valid`` and, where known, ``reward`` and
-    ``terminal``.
+    ``terminal``; the metadata's ``once`` lists the controls without an axis of time.
     """
     tensors = {f"obs.{name}": x for name, x in segment.obs.items()}
     tensors |= {f"control.{name}": x for name, x in segment.control.items()}
     tensors |= {"first": segment.first, "valid": segment.valid}
     tensors |= {n: x for n, x in (("reward", segment.reward), ("terminal", segment.terminal)) if x is not None}
-    return save_tensors(Path(path), tensors, {"kind": "starts"})
+    return save_tensors(Path(path), tensors, {"kind": "starts", "once": sorted(segment.once)})
 
 
 def load_starts(path: str | Path) -> Segment:
@@ -53,4 +53,7 @@ def load_starts(path: str | Path) -> Segment:
     lead = tuple(first.shape)
     if first.dtype != torch.bool or valid.dtype != torch.bool or any(tuple(x.shape[:2]) != lead for x in obs.values()):
         raise DamagedFileError(f"{file} does not fit together: every sensor must begin with {lead}.")
-    return Segment(obs, part("control."), first, valid, tensors.get("reward"), tensors.get("terminal"))
+    once = meta.get("once", [])
+    if not isinstance(once, list) or not all(f"control.{name}" in tensors for name in once):
+        raise DamagedFileError(f"{file} does not fit together: its controls given once are {once!r}.")
+    return Segment(obs, part("control."), first, valid, tensors.get("reward"), tensors.get("terminal"), frozenset(once))

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from worldloom.configs import ConfigError, at_least, within
 from worldloom.contract import ContractError, Controls, Loss, Segment, Spec, State, WorldModel, row_keys
 from worldloom.nn import noise
 
@@ -41,6 +42,12 @@ class LabConfig:
     """β of the first step."""
     beta_last: float = 0.02
     """β of the last step; in between it is linear."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "width", "layers", "heads", "patch", "steps")
+        within(self, 0.0, 1.0, "beta_first", "beta_last")
+        if self.width % (2 * self.heads):
+            raise ConfigError(f"width must be a multiple of twice the heads: found {self.width} and {self.heads}.")
 
     @classmethod
     def debug(cls) -> LabConfig:
@@ -94,6 +101,8 @@ class Lab(WorldModel):
         self.config: LabConfig = config
         (self.sensor,) = spec.images
         self.shape = spec.images[self.sensor].shape
+        if self.shape[1] % config.patch or self.shape[2] % config.patch:
+            raise ContractError(f"Frames of {self.shape[1:]} can't be cut into patches of {config.patch} pixels.")
         (channels, height, width), c = self.shape, config
         self.grid = (height // c.patch, width // c.patch)
         tokens = self.grid[0] * self.grid[1]
@@ -120,9 +129,6 @@ class Lab(WorldModel):
             return f"The lab's model dreams exactly one image sensor; this world shows {sorted(spec.shown)}."
         if set(spec.given) - {"action"} or (spec.action and spec.action.kind not in ("continuous", "discrete")):
             return f"The lab's model is given an action and nothing else; this world gives {sorted(spec.given)}."
-        (sensor,) = spec.images.values()
-        if sensor.shape[1] % 8 or sensor.shape[2] % 8:
-            return f"The lab's model needs height and width divisible by 8, found {sensor.shape[1:]}."
         return None
 
     def _tokens(self, past: Tensor, step: Tensor, action: Tensor | None) -> Tensor:
@@ -174,6 +180,8 @@ class Lab(WorldModel):
 
     def start(self, batch: int, seed: int | Sequence[int] | Tensor = 0, control: Controls = None) -> State:
         """Three black frames."""
+        if control:
+            raise ContractError(f"The lab is given nothing once for a sequence, found {sorted(control)}.")
         return State(
             {
                 "key": row_keys(batch, seed, self.device),
@@ -203,10 +211,15 @@ class Lab(WorldModel):
         return self._push(state, obs[self.sensor].to(state.device).float() / 255.0)
 
     def step(self, state: State, control: Controls = None, *, donate: bool = False) -> State:
-        """Dream the next frame by ancestral sampling (Ho et al. 2020, Algorithm 2, σ² = β)."""
+        """Dream the next frame: :meth:`sample` from pure noise."""
         self.require_prompted(state)
         action = self.spec.controls(control, state.batch, device=state.device).get("action")
-        x = noise.normal(state.key, state.frame, 0, self.shape)
+        x = self.sample(state, action, noise.normal(state.key, state.frame, 0, self.shape))
+        return self._push(state, x.clamp(0.0, 1.0))
+
+    def sample(self, state: State, action: Tensor | None, x: Tensor) -> Tensor:
+        """(B, C, H, W) next frame, not clamped, by ancestral sampling (Ho et al. 2020, Algorithm 2, σ² = β) that begins
+        at ``x`` (B, C, H, W). The state's keys make the draws between the steps."""
         for i in reversed(range(self.config.steps)):
             step = torch.full((state.batch,), i, device=state.device)
             e = self.predict_noise(x, state["past"], step, action)
@@ -215,7 +228,7 @@ class Lab(WorldModel):
             x = (x - (1 - alpha) / (1 - abar).sqrt() * e) / alpha.sqrt()
             if i:
                 x = x + (1 - alpha).sqrt() * noise.normal(state.key, state.frame, i, self.shape)
-        return self._push(state, x.clamp(0.0, 1.0))
+        return x
 
     def decode(self, state: State, *, raw: bool = False) -> dict[str, Tensor]:
         """The newest frame."""
