@@ -17,8 +17,10 @@ from worldloom import training
 from worldloom.contract import Control, Sensor, Spec, WorldloomError
 from worldloom.data.episode import Episode
 from worldloom.data.store import Dataset, DatasetWriter
+from worldloom.evaluation import evaluate
 from worldloom.files import load_tensors, read_json
-from worldloom.models.saved import load_model
+from worldloom.imagination import imagine, load_starts
+from worldloom.models.saved import load_model, save_model
 from worldloom.training import train
 from worldloom.training.filmstrip import dreamed_sensor, pictures, write_filmstrip
 from worldloom.training.held import HeldOut
@@ -94,13 +96,62 @@ def test_data_of_another_world_are_refused(data, tmp_path):
         train(toys.Toy(more), data, quick(), tmp_path / "b")
 
 
-def test_a_users_own_class_is_saved_too(data, tmp_path):
-    train(toys.Toy(), data, quick(steps=2), tmp_path / "run")
-    tensors, meta = load_tensors(tmp_path / "run" / "model.safetensors")
-    assert meta["model"]["family"] == "training_toys:Toy"
-    assert "inside.weight" in tensors
-    with pytest.raises(WorldloomError, match="no model family 'training_toys:Toy'"):
-        load_model(tmp_path / "run")
+class Narrow(toys.Toy):
+    """A user's own class, of no registered family."""
+
+
+def test_a_users_own_class_goes_all_the_way(tmp_path):
+    """Trained, loaded with the class, dreamed in, measured."""
+    data = toys.make_data(tmp_path / "data", episodes=40, length=16)
+    out = tmp_path / "run"
+    model = Narrow(config=toys.ToyConfig(hidden=4))
+    train(model, data, quick(steps=3), out)
+    with pytest.raises(WorldloomError, match=r"own class 'test_train:Narrow'.*kind=Narrow"):
+        load_model(out)
+    with pytest.raises(WorldloomError, match=r"of 'test_train:Narrow', not of 'training_toys:Toy'"):
+        load_model(out, kind=toys.Toy)
+    loaded = load_model(out, kind=Narrow)
+    assert isinstance(loaded, Narrow)
+    assert loaded.config == toys.ToyConfig(hidden=4)
+    assert all(torch.equal(x, model.state_dict()[name]) for name, x in loaded.state_dict().items())
+    starts = load_starts(out).time(slice(0, 3))
+    dream = imagine(loaded, starts, torch.ones(starts.batch, 2, dtype=torch.int64))
+    assert dream.obs["screen"].shape == (starts.batch, 2, 1, 4, 5)
+    report = evaluate(out, kind=Narrow, starts=3, prompt=3, horizon=4, progress=None)
+    assert report["run"]["family"] == "test_train:Narrow"
+    with pytest.raises(WorldloomError, match="kind=Narrow"):
+        evaluate(out, progress=None)
+
+
+def test_the_class_of_a_registered_family_may_be_given(toy, data, tmp_path):
+    train(toy(), data, quick(steps=2), tmp_path / "run")
+    assert isinstance(load_model(tmp_path / "run", kind=toy), toy)
+    with pytest.raises(WorldloomError, match=r"of 'toy', not of 'test_train:Narrow'.*or none"):
+        load_model(tmp_path / "run", kind=Narrow)
+
+
+def test_a_class_of_the_script_that_trained_it_is_the_same_class(tmp_path, monkeypatch):
+    monkeypatch.setattr(Narrow, "__module__", "__main__")
+    save_model(tmp_path / "model.safetensors", Narrow())
+    monkeypatch.undo()
+    assert isinstance(load_model(tmp_path, kind=Narrow), Narrow)
+    with pytest.raises(WorldloomError, match="'__main__:Narrow'"):
+        load_model(tmp_path, kind=toys.Toy)
+
+
+@pytest.mark.parametrize("config", [None, {"hidden": 4, "sides": [1, 2.5], "name": "a"}])
+def test_a_model_without_a_typed_config_gets_what_was_stored(tmp_path, config):
+    class Plain(toys.Toy):
+        Config = None
+
+        def __init__(self, spec, config=None):
+            super().__init__(spec)
+            self.config = config
+
+    save_model(tmp_path / "model.safetensors", Plain(toys.SPEC, config))
+    assert load_model(tmp_path, kind=Plain).config == config
+    with pytest.raises(WorldloomError, match="config of Plain can't be stored"):
+        save_model(tmp_path / "model.safetensors", Plain(toys.SPEC, object()))
 
 
 def test_window_length_is_given_or_wished_for(toy, data, tmp_path):

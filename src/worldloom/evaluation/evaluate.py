@@ -45,6 +45,7 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     progress: Callable[[str], None] | None = print,
+    kind: type[WorldModel] | None = None,
 ) -> dict[str, Any]:
     """Measure a run on the test split of its dataset; returns the contents of report.json (see docs/report.md).
 
@@ -52,7 +53,7 @@ def evaluate(
     report.json and report.html, by default the run. starts: how many dreams. prompt: true frames before each. horizon:
     dreamed frames compared with the truth (default 50, or what the episodes allow). count_horizon: dreamed frames in
     which objects are counted, where the data hold true positions. seed: of starts, dreams and bootstrap. progress: is
-    told what is being done; None for silence.
+    told what is being done; None for silence. kind: the class of a model that is not of a registered family.
 
     Raises :class:`WorldloomError` where ``run`` is no run, the dataset is missing or too small, or the model dreams no
     picture.
@@ -63,7 +64,7 @@ def evaluate(
             raise WorldloomError(f"{name} must be at least 1, found {value}.")
     if not run.is_dir():
         raise WorldloomError(f"{run} is not a folder. Give the folder of a run, as written by `worldloom train`.")
-    model = load_model(run, pick_device(device))
+    model = load_model(run, pick_device(device), kind=kind)
     model.require("decode")
     if not model.spec.images:
         raise WorldloomError(f"The model in {run} dreams {sorted(model.spec.shown)} and no picture to measure.")
@@ -137,7 +138,7 @@ def evaluate(
 
 
 def find_data(run: Path, config: Mapping[str, Any], data: str | Path | None) -> Path:
-    """The dataset's folder: ``data``, or the one in the run's config.json, as seen from here or from the run."""
+    """The dataset's folder: ``data``, or the one in the run's config.json, which is absolute or inside the run."""
     if data is not None:
         return Path(data)
     section = config.get("data") if isinstance(config, Mapping) else None
@@ -146,7 +147,7 @@ def find_data(run: Path, config: Mapping[str, Any], data: str | Path | None) -> 
         raise WorldloomError(
             f"{run} does not say which dataset it was trained on (no config.json with data.path). Give one by --data."
         )
-    candidates = [run / named, Path(named), run.parent / named]  # inside a run the path is the run's own
+    candidates = [run / named]  # absolute, or inside the run
     for candidate in candidates:
         if (candidate / "dataset.json").exists():
             return candidate

@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from worldloom.configs import to_json
+from worldloom.configs import from_json, to_json
 from worldloom.contract import Spec, WorldloomError, WorldModel
 from worldloom.files import DamagedFileError, load_tensors, save_tensors
-from worldloom.models import build, family_name
+from worldloom.models import FAMILIES, build, family, family_name
 
 MODEL_FILE = "model.safetensors"
 
 
 def describe_model(model: WorldModel) -> dict[str, Any]:
-    """What is needed, beside weights, to build the model again: JSON."""
-    return {"family": family_name(model), "config": to_json(model.config), "spec": model.spec.to_json()}
+    """What is needed, beside weights, to build the model again: JSON.
+
+    ``family`` is the registered name, or ``module:Class`` of a user's own class (see :func:`load_model`). Raises
+    :class:`WorldloomError` where the model's configuration has no JSON.
+    """
+    try:
+        name = family_name(model)
+    except WorldloomError:
+        name = _own_name(type(model))
+    config = to_json(model.config) if dataclasses.is_dataclass(model.config) else model.config
+    if not _is_json(config):
+        raise WorldloomError(
+            f"The config of {type(model).__name__} can't be stored, so the model could not be built again from its "
+            f"file: found {config!r}, expected a dataclass of numbers, texts and lists, the same as JSON, or None."
+        )
+    return {"family": name, "config": config, "spec": model.spec.to_json()}
+
+
+def _own_name(kind: type[Any]) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _is_json(v) for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def save_model(path: Path, model: WorldModel, weights: dict[str, Tensor] | None = None, **extra: Any) -> str:
@@ -26,10 +53,17 @@ def save_model(path: Path, model: WorldModel, weights: dict[str, Tensor] | None 
     return save_tensors(path, weights or model.state_dict(), {"model": describe_model(model), **extra})
 
 
-def load_model(path: str | Path, device: str | torch.device = "cpu") -> WorldModel:
+def load_model(
+    path: str | Path, device: str | torch.device = "cpu", *, kind: type[WorldModel] | None = None
+) -> WorldModel:
     """Read what :func:`save_model` wrote, in evaluation mode. ``path`` is the file or a run's folder.
 
-    Raises :class:`WorldloomError` where there is no model, and :class:`DamagedFileError` where it is damaged.
+    kind: the class of a model that is not of a registered family: nothing that a file names is ever imported. It is
+    built as ``kind(spec, config)``, where config is its ``Config`` if it has one, and otherwise what was stored, the
+    JSON of the configuration.
+
+    Raises :class:`WorldloomError` where there is no model, or it is of another class than ``kind``, and
+    :class:`DamagedFileError` where it is damaged.
     """
     path = Path(path)
     file = path / MODEL_FILE if path.is_dir() else path
@@ -41,9 +75,37 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> WorldMod
     tensors, meta = load_tensors(file)
     if "model" not in meta:
         raise DamagedFileError(f"{file} holds tensors but no model description; it was not written by worldloom.")
-    model = build(meta["model"]["family"], Spec.from_json(meta["model"]["spec"]), meta["model"]["config"])
+    model = _build(meta["model"], kind, file)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise DamagedFileError(f"{file} does not fit its own description: {error}") from error
     return model.to(device).eval()
+
+
+def _build(stored: dict[str, Any], kind: type[WorldModel] | None, file: Path) -> WorldModel:
+    """The model that a file describes, without its weights."""
+    name, spec, config = stored["family"], Spec.from_json(stored["spec"]), stored["config"]
+    if kind is not None and not (name in FAMILIES and kind is family(name)) and not _same_class(_own_name(kind), name):
+        raise WorldloomError(
+            f"{file} holds a model of {name!r}, not of {_own_name(kind)!r}. Pass the class that was trained"
+            f"{', or none: the family is registered' if name in FAMILIES else ''}."
+        )
+    if kind is None or name in FAMILIES:
+        if ":" in name:
+            cls = name.rpartition(":")[2]
+            raise WorldloomError(
+                f"{file} holds a model of your own class {name!r}, and nothing that a file names is imported. Pass the "
+                f"class: kind={cls.rpartition('.')[2]}."
+            )
+        return build(name, spec, config)
+    settings: Any = getattr(kind, "Config", None)
+    if settings is not None and config is not None:
+        config = from_json(settings, config, f"{name} config")
+    return kind(spec, config)
+
+
+def _same_class(given: str, stored: str) -> bool:
+    """Whether two ``module:Class`` are one. A class of the script that trained it has the module ``__main__`` there."""
+    (module, _, cls), (other, _, trained) = given.partition(":"), stored.partition(":")
+    return cls == trained and (module == other or "__main__" in (module, other))

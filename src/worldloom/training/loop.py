@@ -126,7 +126,7 @@ def _train(
     held = HeldOut(dataset, config, length, device, precision)
     if held.why_not:
         say(f"No validation loss, and samples from training episodes: {held.why_not}")
-    trainer = Trainer(run, model, windows, held, config, whole["model"], progress, device, precision)
+    trainer = Trainer(run, model, windows, held, config, progress, device, precision)
     parameters = sum(p.numel() for p in trainer.updater.parameters)
     steps = config.steps if config.steps is not None else _stored_steps(begun, config)
     whole["resolved"] = {"steps": steps, "device": device.type, "precision": precision, "length": length}
@@ -217,7 +217,7 @@ def _configuration(
     """Everything that config.json says, but for what is resolved later. As plain JSON (tuples have become lists)."""
     whole = {
         "format": FORMAT,
-        "model": _describe(model),
+        "model": describe_model(model),
         "train": to_json(config),
         "data": {"path": _data_path(Path(dataset.path), out), "fingerprint": dataset.fingerprint},
         "init": None if init is None else str(init),
@@ -233,16 +233,6 @@ def _data_path(data: Path, run: Path) -> str:
     """Where the data are: relative to the run where they lie inside it, so that both can be moved together."""
     data, run = data.resolve(), run.resolve()
     return data.relative_to(run).as_posix() if data.is_relative_to(run) else str(data)
-
-
-def _describe(model: WorldModel) -> dict[str, Any]:
-    """A model's family, configuration and spec. A class outside the registry is named ``module:Class``."""
-    try:
-        return describe_model(model)
-    except WorldloomError:
-        kind = type(model)
-        settings = to_json(model.config) if dataclasses.is_dataclass(model.config) else None
-        return {"family": f"{kind.__module__}:{kind.__qualname__}", "config": settings, "spec": model.spec.to_json()}
 
 
 def _check_spec(model: WorldModel, dataset: Any) -> None:

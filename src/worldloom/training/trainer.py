@@ -6,14 +6,13 @@ import contextlib
 import statistics
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
 from worldloom.contract import Segment, WorldloomError, WorldModel
 from worldloom.data.prefetch import prefetch
 from worldloom.data.windows import Windows
-from worldloom.files import DamagedFileError, save_tensors
+from worldloom.files import DamagedFileError
 from worldloom.models.saved import save_model
 from worldloom.training.checkpoints import Checkpoint, newest_valid, save_checkpoint
 from worldloom.training.config import TrainConfig
@@ -41,13 +40,12 @@ class Trainer:
         windows: Windows,
         held: HeldOut,
         config: TrainConfig,
-        description: dict[str, Any],
         progress: Progress,
         device: torch.device,
         precision: str,
     ):
         self.run, self.model, self.windows, self.held, self.config = run, model, windows, held, config
-        self.description, self.progress, self.device, self.precision = description, progress, device, precision
+        self.progress, self.device, self.precision = progress, device, precision
         self.step = 0
         self.steps = 0
         self.train_seconds = 0.0
@@ -93,12 +91,7 @@ class Trainer:
         """Write model.safetensors: the averaged weights, with all that is needed to build the model again."""
         if self._written == self.step:
             return
-        extra = {"step": self.step}
-        if ":" in self.description["family"]:  # a user's own class, which the registry does not know
-            meta = {"model": self.description, **extra}
-            save_tensors(self.run.model_file, self.ema.state_dict(), meta)
-        else:
-            save_model(self.run.model_file, self.model, self.ema.state_dict(), **extra)
+        save_model(self.run.model_file, self.model, self.ema.state_dict(), step=self.step)
         self._written = self.step
 
     def resume(self) -> bool:
