@@ -162,6 +162,18 @@ def test_nan_stops_with_the_last_checkpoint_untouched(toy, data, tmp_path):
     assert json.loads(records[-1])["kind"] == "stopped"
 
 
+def test_weights_that_turned_infinite_under_a_finite_loss_are_not_saved(toy, data, tmp_path):
+    model, said = toy(), []
+
+    def spoil():
+        model.norm.bias.data[0] = float("inf")  # tanh hides it from the loss and from the gradient
+
+    with pytest.raises(NonFiniteError, match=r"Weights became .* by step 12; .*checkpoint of step 6 is untouched"):
+        train(toys.at_call(model, 8, spoil), data, quick(checkpoint_every=6), tmp_path / "run", echo=said.append)
+    assert newest(tmp_path / "run")[0] == 6
+    assert load_tensors(tmp_path / "run" / "model.safetensors")[1]["step"] == 6
+
+
 def test_skipped_batches_are_logged_as_valid_json_and_not_averaged(toy, data, tmp_path):
     model = toy()
     toys.at_call(model, 7, lambda: model.inside.weight.register_hook(bad_once()))

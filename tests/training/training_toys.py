@@ -258,7 +258,8 @@ class Trainers:
     def __init__(self, data: Path, scratch: Path):
         command = [sys.executable, "-c", HELPER, str(Path(__file__).parent), str(data)]
         self._output = scratch / "output.txt"
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = subprocess.Popen(command, **pipes, text=True, start_new_session=True)
 
     def run(self, out: Path, signals=(), crash: int | None = None, **settings) -> tuple[int, str]:
         """Exit code (negative: killed by that signal) and output of one training.
@@ -275,6 +276,8 @@ class Trainers:
         return int(self._process.stdout.readline()), self._output.read_text(encoding="utf-8")
 
     def close(self) -> None:
+        """End the helper and, after a test that failed half-way, the trainer it still waits for: their own session."""
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
