@@ -52,9 +52,9 @@ class DiffusionConfig:
     """Noise levels and loss."""
     steps: int = 2
     """Denoising steps of a dreamed frame."""
-    residual: bool = True
-    """The network emits the change since the last frame. Good where most of a picture stands still, as in many games;
-    but what a dream leaves behind in a corner then stays there until it is noticed."""
+    residual: float = 0.8
+    """Share of the last frame that the network's output is added to. At 1 it emits changes, which is learnt fastest;
+    but what a dream leaves behind then stays until it is noticed. Below 1 such remains fade by this factor a frame."""
     targets: int = 4
     """Frames of a training window that are targets, its last ones; those before are only history."""
     context_noise: float = 0.0
@@ -66,7 +66,7 @@ class DiffusionConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "history", "steps", "targets", "prompt")
-        within(self, 0.0, 1.0, "short", "context_noise", "own_past")
+        within(self, 0.0, 1.0, "short", "context_noise", "own_past", "residual")
         if self.prompt > self.history:
             raise ConfigError(f"prompt is at most history: found {self.prompt} and {self.history}.")
 
@@ -152,10 +152,9 @@ class Diffusion(WorldModel):
         return self.mixer(cond)
 
     def _denoise(self, noisy: Tensor, stem: Tensor, last: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        """Clean-frame estimate (N, C, H, W). With ``residual`` the network emits what to add to the last frame."""
+        """Clean-frame estimate (N, C, H, W). The network emits what to add to a share of the last frame."""
         output = self.net(visible(noisy, t), stem, cond).float()
-        if self.config.residual:
-            output = output + last
+        output = output + self.config.residual * last
         return to_clean(self.config.flow, output, noisy, t)
 
     # ---------------------------------------------------------------------------- training
