@@ -76,7 +76,9 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, packed: Mapping[str, Tens
                 f"The optimiser state of {name!r} has shape {tuple(value.shape)}, "
                 f"the parameter {tuple(parameters[index].shape)}."
             )
-        state.setdefault(index, {})[entry] = value
+        # The fused kernel walks through memory: moments must lie in it as their parameter does (channels last, say).
+        laid_out = torch.empty_like(parameters[index], dtype=value.dtype).copy_(value) if value.ndim else value
+        state.setdefault(index, {})[entry] = laid_out
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
