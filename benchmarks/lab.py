@@ -65,6 +65,7 @@ def main() -> None:
     )
     collect_data(held, out / "long")
     setting: dict[str, Any] = {"starts": STARTS, "prompt": PROMPT, "horizon": FRAMES, "count_horizon": FRAMES}
+    setting["other_actions"] = False  # the lab's actions can be read off its frames, and its dreams are slow
     reports = {
         "balls": worldloom.evaluate(balls, out=out / "balls-report", **setting),
         "lab": worldloom.evaluate(out, data=out / "long", **setting),

@@ -42,6 +42,7 @@ def evaluate(
     prompt: int = 4,
     horizon: int | None = None,
     count_horizon: int = 100,
+    other_actions: bool = True,
     seed: int = 0,
     device: str = "auto",
     progress: Callable[[str], None] | None = print,
@@ -52,8 +53,9 @@ def evaluate(
     run: a run's folder. data: a dataset's folder, by default the one the run was trained on. out: folder for
     report.json and report.html, by default the run. starts: how many dreams. prompt: true frames before each. horizon:
     dreamed frames compared with the truth (default 50, or what the episodes allow). count_horizon: dreamed frames in
-    which objects are counted, where the data hold true positions. seed: of starts, dreams and bootstrap. progress: is
-    told what is being done; None for silence. kind: the class of a model that is not of a registered family.
+    which objects are counted, where the data hold true positions. other_actions: whether to dream a second time with
+    other actions, for the figure that says if they matter. seed: of starts, dreams and bootstrap. progress: is told
+    what is being done; None for silence. kind: the class of a model that is not of a registered family.
 
     Raises :class:`WorldloomError` where ``run`` is no run, the dataset is missing or too small, or the model dreams no
     picture.
@@ -94,7 +96,7 @@ def evaluate(
         tracked = track(shown.numpy(), true.numpy(), dream[:, :length].numpy(), position)
         figures = object_figures(tracked, groups, seed) | figures
         notes += _tracker_notes(tracked)
-    other = _shuffled(model, held, notes)
+    other = _shuffled(model, held, notes) if other_actions else None
     if other is not None:
         say("Dreaming with other actions")
         few, frames = min(count, ACTION_STARTS), min(held.horizon, ACTION_FRAMES)
