@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -83,8 +84,12 @@ class Train:
 
     out: Path
     """Folder of the run. The same command in the same folder goes on where it stopped."""
+    env: str | None = None
+    """World to collect from: a built-in name, a Gymnasium id, or module:Class. Its options follow as --world.*"""
     data: Path | None = None
     """Dataset to train on; by default one is collected into OUT/data."""
+    family: str | None = None
+    """Model family for your own world or data: diffusion or recurrent. Its options follow as --model.*"""
     init: Path | None = None
     """Another run whose weights to begin with."""
     minutes: float | None = None
@@ -208,12 +213,16 @@ def _data_collect(args: list[str]) -> int:
 
     kind = dataclasses.make_dataclass(
         "Collect",
-        [("out", Path), ("world", type(recipe.world), field(default_factory=lambda: recipe.world))],
+        [
+            ("out", Path),
+            ("env", str, field(default=env)),
+            ("world", type(recipe.world), field(default_factory=lambda: recipe.world)),
+        ],
         bases=(type(recipe.collect),),
         kw_only=True,
         frozen=True,
     )
-    kind.__doc__ = "Collect episodes from a world into a dataset, or top it up. --env NAME says which world."
+    kind.__doc__ = "Collect episodes from a world into a dataset, or top it up. The options shown are those of --env."
     flags = _parse(kind, args, "worldloom data collect")
     collect = type(recipe.collect)(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(type(recipe.collect))})
     collect_data(dataclasses.replace(recipe, world=flags.world, collect=collect), flags.out)
@@ -301,6 +310,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WorldloomError as error:
         print(f"worldloom: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 2)
+    except BrokenPipeError:  # `worldloom ... | head`: what is left to print goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("worldloom: stopped.", file=sys.stderr)
         return 130

@@ -242,6 +242,20 @@ class Spec:
             raise ContractError(f"This is not the JSON of a Spec: {error!r}.") from error
 
 
+def check_covers(there: Spec, wanted: Spec, where: str) -> None:
+    """Raise :class:`ContractError` unless ``there`` has all that a model of ``wanted`` reads, in the same shapes.
+
+    It may hold more, which the model then does not see.
+    """
+    for what, mine, its in (("sensor", wanted.shown, there.shown), ("control", wanted.given, there.given)):
+        for name, kind in mine.items():
+            if its.get(name) != kind:
+                raise ContractError(
+                    f"The model reads the {what} {name!r} as {kind}; {where} has {its.get(name) or f'no such {what}'}. "
+                    "Build the model from the dataset's spec, or take a dataset of its world."
+                )
+
+
 # ------------------------------------------------------------------------------------ segment
 
 
@@ -584,6 +598,7 @@ __all__ = [
     "UnsupportedError",
     "WorldModel",
     "WorldloomError",
+    "check_covers",
     "mix",
     "row_keys",
 ]

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 
+from worldloom.configs import ConfigError
 from worldloom.contract import ContractError, Control, Segment, Sensor, Spec
 from worldloom.models import build
 from worldloom.models.recurrent import Recurrent, RecurrentConfig
@@ -220,5 +221,5 @@ def test_what_it_cannot_take_is_refused_when_it_is_built():
         assert "layout" in Recurrent.supports(spec)
         with pytest.raises(ContractError, match="layout"):
             build("recurrent", spec)
-    with pytest.raises(ContractError, match="odd"):
+    with pytest.raises(ConfigError, match="odd"):
         Recurrent(SPEC, dataclasses.replace(DEBUG, bins=40))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldloom.contract import Segment, State, WorldloomError, WorldModel
+from worldloom.contract import Segment, State, WorldloomError, WorldModel, check_covers
 from worldloom.data.store import Dataset
 from worldloom.evaluation.figures import Tracked, action_figure, object_figures, picture_figures, track
 from worldloom.evaluation.heldout import HeldOut, draw
@@ -73,6 +73,13 @@ def evaluate(
     config = read_json(run / "config.json") if (run / "config.json").exists() else {}
     dataset = Dataset(find_data(run, config, data))
 
+    check_covers(dataset.spec, model.spec, f"the dataset {dataset.path}")
+    trained = (config.get("data") or {}).get("fingerprint")
+    if data is not None and out is None and trained not in (None, dataset.fingerprint):
+        raise WorldloomError(
+            f"{data} is not the dataset that {run} was trained on; its report would take the place of the run's own. "
+            "Say where to write it: --out FOLDER."
+        )
     sensor = next(iter(model.spec.images))
     if sensor not in dataset.spec.images:
         raise WorldloomError(

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from worldloom.evaluation.schema import Figure, Verdict
 
+LEAST_ACTION_GAIN = 0.05
+"""dB. A difference between true and wrong actions below this is too small for anyone to see, however sure it is."""
+
 
 def number(x: float | None, unit: str = "") -> str:
     """A number for reading: three significant digits, shares as per cent, a dash for none."""
@@ -13,7 +16,7 @@ def number(x: float | None, unit: str = "") -> str:
         return "–"
     if unit == "%":
         return "100 %" if x == 1 else f"{min(100 * x, 99.9):.1f} %" if x > 0.99 else f"{100 * x:.3g} %"
-    text = f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
+    text = f"{x:,.0f}" if abs(x) >= 100 else "0" if abs(x) < 5e-4 else f"{x:.3g}"
     return f"{text.replace('-', '−')} {unit}".rstrip()
 
 
@@ -35,7 +38,8 @@ def judge(figures: dict[str, Figure], radius: float | None) -> Verdict:
     points = []
     gain = figures["psnr_gain_db"].curve
     assert gain is not None  # figures by horizon always have their curve
-    surely = [v if low is None else low for v, low in zip(gain.value, gain.low, strict=True)]
+    bounded = any(low is not None for low in gain.low)
+    surely = gain.low if bounded else gain.value
     ahead = believable([None if v is None else -v for v in surely], -1e-9)
     total = len(gain.value)
     position = figures.get("position_error_px")
@@ -45,11 +49,11 @@ def judge(figures: dict[str, Figure], radius: float | None) -> Verdict:
         if frames == 0:
             headline = f"Not believable for a single frame: objects are off by more than {size} at once."
         elif frames == total:
-            headline = f"Believable for all {total} frames measured: the position error stays under {size}."
+            headline = f"Believable for all {total} frames measured: the median position error stays under {size}."
         else:
-            headline = f"Believable for about {_frames(frames)}: the position error stays under {size}."
+            headline = f"Believable for about {_frames(frames)}: the median position error stays under {size}."
         points += _object_points(figures, position)
-        points.append(f"Pixel by pixel it beats repeating the last frame {_span(ahead, total)}.")
+        points.append(f"By PSNR it is surely better than repeating the last frame {_span(ahead, total)}.")
     elif ahead == 0:
         headline = "Not better than repeating the last frame, which comes as close to what really happens."
     else:
@@ -59,6 +63,8 @@ def judge(figures: dict[str, Figure], radius: float | None) -> Verdict:
             f"One frame ahead: PSNR {number(first, 'dB')}, where repeating the last frame has "
             f"{number(_at(figures['psnr_db'], '1', 'copy_last'), 'dB')}."
         )
+    if not bounded:
+        points.append("There are no error bars: all starts come from one held-out episode. Collect more episodes.")
     if "action_gain_db" in figures:
         points.append(_action_point(figures["action_gain_db"]))
     speed = figures.get("frames_per_second")
@@ -83,10 +89,14 @@ def _object_points(figures: dict[str, Figure], position: Figure) -> list[str]:
     if isinstance(right.value, float):
         interval = right.interval if isinstance(right.interval, tuple) else None
         between = f" (95 % interval {number(interval[0], '%')} to {number(interval[1], '%')})" if interval else ""
-        fine = "No object fades, tears or doubles:" if right.value == 1 else "Objects fade, tear or double:"
         share = number(right.value, "%")
         length = len(right.curve.value) if right.curve is not None else 0
-        points.append(f"{fine} their number is right in {share} of the frames of {length}-frame dreams{between}.")
+        points.append(
+            f"The number of objects is right in {share} of the frames of {length}-frame dreams{between}; elsewhere one "
+            "has faded, torn or doubled."
+            if right.value < 1
+            else f"The number of objects is right in every frame of {length}-frame dreams{between}."
+        )
     ten = "10" if _at(position, "10") is not None else "1"
     against = [f"{number(_at(position, ten), 'px')} in the dream"]
     for name, words in (("constant_velocity", "going straight on"), ("copy_last", "standing still")):
@@ -100,6 +110,6 @@ def _action_point(figure: Figure) -> str:
     horizon = max((int(h) for h, v in (figure.value if isinstance(figure.value, dict) else {}).items() if v), default=1)
     interval = figure.interval.get(str(horizon)) if isinstance(figure.interval, dict) else None
     value = number(_at(figure, str(horizon)), "dB")
-    if interval is not None and interval[0] > 0:
+    if interval is not None and interval[0] > LEAST_ACTION_GAIN:
         return f"It listens to its actions: the wrong ones cost {value} after {_frames(horizon)}."
     return f"It is not shown to listen to its actions: the wrong ones cost {value} after {_frames(horizon)}."

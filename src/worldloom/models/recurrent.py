@@ -117,8 +117,6 @@ class Recurrent(WorldModel):
         super().__init__(spec, config)
         if reason := self.supports(spec):
             raise ContractError(f"The recurrent family can't model this world: {reason}.")
-        if config.bins % 2 == 0:
-            raise ContractError(f"bins must be odd so that zero is a bin, found {config.bins}.")
         self.once = [name for name, c in spec.given.items() if c.per == "once"]
         self.sensors = dict(sorted(spec.shown.items()))  # saved specs come back in another order
         self.encoders = nn.ModuleList()

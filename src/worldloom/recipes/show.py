@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from worldloom.configs import from_json
-from worldloom.contract import Segment, Spec, WorldloomError
+from worldloom.contract import Segment, Spec, WorldloomError, check_covers
 from worldloom.data import Dataset, Windows
 from worldloom.evaluation.evaluate import find_data
 from worldloom.files import read_json
@@ -59,6 +59,8 @@ def imagine_video(
             raise
         yield f"Starting from the run's own starts: {error}"
 
+    if dataset is not None:
+        check_covers(dataset.spec, model.spec, f"the dataset {dataset.path}")
     if dataset is None:
         segment = load_starts(run)
         if start >= segment.batch:

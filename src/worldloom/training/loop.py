@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from worldloom.configs import from_json, to_json
-from worldloom.contract import WorldloomError, WorldModel
+from worldloom.contract import WorldloomError, WorldModel, check_covers
 from worldloom.files import load_tensors, write_json
 from worldloom.models.saved import MODEL_FILE, describe_model
 from worldloom.training.config import TrainConfig
@@ -99,7 +99,7 @@ def _train(
     from worldloom.data.windows import Windows
 
     say = progress.say
-    _check_spec(model, dataset)
+    check_covers(dataset.spec, model.spec, f"the dataset {dataset.path}")
     whole = _configuration(model, dataset, config, init, describe, run.path)
     begun = run.config()
     if begun is not None:
@@ -233,20 +233,6 @@ def _data_path(data: Path, run: Path) -> str:
     """Where the data are: relative to the run where they lie inside it, so that both can be moved together."""
     data, run = data.resolve(), run.resolve()
     return data.relative_to(run).as_posix() if data.is_relative_to(run) else str(data)
-
-
-def _check_spec(model: WorldModel, dataset: Any) -> None:
-    """The dataset must hold all that the model reads, in the same shapes."""
-    for what, wanted, there in (
-        ("sensor", model.spec.shown, dataset.spec.shown),
-        ("control", model.spec.given, dataset.spec.given),
-    ):
-        for name, kind in wanted.items():
-            if there.get(name) != kind:
-                raise WorldloomError(
-                    f"The model reads the {what} {name!r} as {kind}; the dataset {dataset.path} has "
-                    f"{there.get(name) or f'no such {what}'}. Build the model from the dataset's spec."
-                )
 
 
 def _device(config: TrainConfig, old: Mapping[str, Any], say: Callable[[str], None]) -> torch.device:

@@ -66,7 +66,8 @@ class DiffusionConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "history", "steps", "targets", "prompt")
-        within(self, 0.0, 1.0, "short", "context_noise", "own_past", "residual")
+        within(self, 0.0, 1.0, "short", "context_noise", "residual")
+        at_least(self, 0, "own_past")
         if self.prompt > self.history:
             raise ConfigError(f"prompt is at most history: found {self.prompt} and {self.history}.")
 
