@@ -141,12 +141,12 @@ def imagine(
     :class:`~worldloom.contract.UnsupportedError` where there is no prompt and the model needs one.
     """
     spec = model.spec
-    actions = {"action": actions} if isinstance(actions, Tensor) else dict(actions or {})
     if actions is not None and not isinstance(actions, (Tensor, Mapping)):
         raise ContractError(
             f"actions must be a torch tensor (B, T, ...) or a mapping of tensors, found {type(actions).__name__}: "
             "give torch.as_tensor(actions)."
         )
+    actions = {"action": actions} if isinstance(actions, Tensor) else dict(actions or {})
     _check_arguments(spec, actions, frames, policy, mode, observe_every, truth)
     if prompt is None:
         model.require("unprompted")
