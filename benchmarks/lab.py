@@ -68,7 +68,7 @@ def main() -> None:
     setting["other_actions"] = False  # the lab's actions can be read off its frames, and its dreams are slow
     reports = {
         "balls": worldloom.evaluate(balls, out=out / "balls-report", **setting),
-        "lab": worldloom.evaluate(out, data=out / "long", **setting),
+        "lab": worldloom.evaluate(out, data=out / "long", out=out / "lab-report", **setting),
     }
     model = worldloom.load(out)
     assert isinstance(model, Lab)
