@@ -87,7 +87,7 @@ def page(rows: dict[str, Any], fault: dict[str, float]) -> str:
         "Written by `python -m benchmarks.lab runs/demo`: the lab was given as long as the run to train, on two CPU",
         "cores (the column has what it took: steps are counted out at the start, and machines drift).",
         f"{STARTS} held-out starts × {FRAMES} frames each, {PROMPT} prompt frames, seed 0; medians with 95 % intervals",
-        "over episodes. Each model is measured on its own world (the lab's ball is not antialiased and bounces in steps).",
+        "over episodes. Each model is measured on its own world (the lab has no antialiasing and bounces in steps).",
         "",
         "| | "
         + " | ".join(f"error at {h}, px" for h in HORIZONS)
