@@ -1,0 +1,79 @@
+"""`worldloom imagine` and `worldloom evaluate`: what a run dreams, and how far to believe it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from worldloom.cli.common import parse
+
+
+@dataclass
+class Imagine:
+    """Dream on from held-out frames, and write a video: beside the truth where there is one."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run."""
+    out: Path = Path("dream.mp4")
+    """Video to write: .mp4 or .gif, or .png for a contact sheet."""
+    frames: int = 200
+    """Frames to dream."""
+    start: int = 0
+    """Which held-out start."""
+    prompt: int = 4
+    """True frames to begin with."""
+    actions: Literal["recorded", "random", "null"] = "recorded"
+    """Where actions come from; ``recorded`` goes on with random ones after the recording's end."""
+    data: Path | None = None
+    """Dataset to take the start from; by default the run's own, and without it the starts stored in the run."""
+    seed: int = 0
+    """Seed of the dream and of random actions."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to dream."""
+
+
+@dataclass
+class Evaluate:
+    """Measure a run on held-out episodes; writes report.json and report.html."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run."""
+    data: Path | None = None
+    """Dataset to measure on (its test split); by default the run's own."""
+    out: Path | None = None
+    """Folder for the report; by default the run."""
+    starts: int = 64
+    """Dreams, each from another held-out start."""
+    prompt: int = 4
+    """True frames before each dream."""
+    horizon: int | None = None
+    """Dreamed frames compared with the truth; by default 50 or what the episodes allow."""
+    count_horizon: int = 100
+    """Dreamed frames in which objects are counted, for worlds with an exact truth."""
+    seed: int = 0
+    """Seed of starts, dreams and intervals."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to dream."""
+
+
+def imagine(args: list[str]) -> int:
+    """`worldloom imagine ...`."""
+    from worldloom.recipes.show import imagine_video
+
+    flags = parse(Imagine, args, "worldloom imagine")
+    for line in imagine_video(**dataclasses.asdict(flags)):
+        print(line)
+    return 0
+
+
+def evaluate(args: list[str]) -> int:
+    """`worldloom evaluate ...`."""
+    from worldloom.evaluation.evaluate import evaluate as measure
+
+    flags = parse(Evaluate, args, "worldloom evaluate")
+    measure(**dataclasses.asdict(flags))
+    return 0

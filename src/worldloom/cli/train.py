@@ -1,0 +1,117 @@
+"""`worldloom train`: a recipe, an environment, or data."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from worldloom.cli.common import parse, take
+from worldloom.contract import WorldloomError
+
+HELP = """worldloom train RECIPE --out RUN         a recipe, from the world to the model (worldloom recipes lists them)
+worldloom train --env ENV --out RUN      your environment: collects, then trains
+worldloom train --data DATA --out RUN    your data
+
+Every one explains its flags: worldloom train balls --help
+"""
+
+
+@dataclass
+class Train:
+    """Flags of `train` that are not the recipe's own."""
+
+    out: Path
+    """Folder of the run. The same command in the same folder goes on where it stopped."""
+    env: str | None = None
+    """World to collect from: a built-in name, a Gymnasium id, or module:Class. Its options follow as --world.*"""
+    data: Path | None = None
+    """Dataset to train on; by default one is collected into OUT/data."""
+    family: str | None = None
+    """Model family for your own world or data: diffusion or recurrent. Its options follow as --model.*"""
+    init: Path | None = None
+    """Another run whose weights to begin with."""
+    minutes: float | None = None
+    """Shorthand for --train.minutes."""
+    steps: int | None = None
+    """Shorthand for --train.steps."""
+    seed: int | None = None
+    """Shorthand for --train.seed and --collect.seed."""
+    device: Literal["auto", "cpu", "cuda", "mps"] | None = None
+    """Shorthand for --train.device."""
+    debug: bool = False
+    """A tiny size that shows in seconds that all runs."""
+    force: bool = False
+    """Go on although the configuration or the data changed since the run began."""
+
+
+def train(args: list[str]) -> int:
+    """`worldloom train ...`."""
+    from worldloom.data import Dataset
+    from worldloom.recipes import find, own
+    from worldloom.recipes.run import run_recipe
+
+    name = args.pop(0) if args and not args[0].startswith("-") else None
+    env, family, data = take(args, "--env"), take(args, "--family"), take(args, "--data", keep=True)
+    if name is not None and env is not None and data is not None:
+        raise WorldloomError("Give --env to collect, or --data for what was collected before, not both.")
+    if name is not None:
+        recipe = find(name)
+        if env is not None:
+            recipe = dataclasses.replace(recipe, env=env, world=own.world_config(env))
+        if family is not None and family != recipe.family:
+            raise WorldloomError(f"The recipe {name!r} is of the family {recipe.family!r}; leave --family out.")
+    elif env is not None and data is not None:
+        raise WorldloomError("Give --env to collect, or --data for what was collected before, not both.")
+    elif env is not None:
+        recipe = own.from_env(env, family)
+    elif data is not None:
+        recipe = own.from_data(Dataset(data).spec, family)
+    elif "--help" in args or "-h" in args:
+        print(HELP)
+        return 0
+    else:
+        raise WorldloomError(
+            "Say what to train: a recipe (`worldloom recipes` lists them), --env NAME or --data FOLDER."
+        )
+    if "--debug" in args:
+        recipe = recipe.debug()
+    # The recipe's parts as flags: --model.history 8, --train.lr 1e-3, --collect.episodes 50, --world.balls 3
+    shown = ("model", "train") if data is not None else ("model", "train", "collect", "world")
+    parts = {p: getattr(recipe, p) for p in shown if getattr(recipe, p) is not None}
+    kind = dataclasses.make_dataclass(
+        "TrainFlags",
+        [(p, type(v), field(default_factory=partial(_same, v))) for p, v in parts.items()],
+        bases=(Train,),
+        kw_only=True,
+    )
+    kind.__doc__ = f"{recipe.name}: {recipe.about}"
+    flags = parse(kind, args, f"worldloom train {name or ''}".strip())
+    recipe = dataclasses.replace(recipe, **{p: getattr(flags, p) for p in parts})
+    recipe = _shorthands(recipe, flags)
+    summary = run_recipe(recipe, flags.out, data=flags.data, init=flags.init, force=flags.force)
+    print(f"{flags.out}: {summary.steps} steps in {summary.train_seconds:.0f} s.")
+    print(f"Next: worldloom imagine {flags.out} --out dream.mp4; worldloom evaluate {flags.out}")
+    return 0
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _shorthands(recipe: Any, flags: Any) -> Any:
+    train, collect = recipe.train, recipe.collect
+    if flags.minutes is not None and flags.steps is not None:
+        raise WorldloomError("Give --minutes or --steps, not both.")
+    if flags.minutes is not None:
+        train = dataclasses.replace(train, minutes=flags.minutes, steps=None)
+    if flags.steps is not None:
+        train = dataclasses.replace(train, steps=flags.steps, minutes=None)
+    if flags.device is not None:
+        train = dataclasses.replace(train, device=flags.device)
+    if flags.seed is not None:
+        train = dataclasses.replace(train, seed=flags.seed)
+        collect = dataclasses.replace(collect, seed=flags.seed)
+    return dataclasses.replace(recipe, train=train, collect=collect)
