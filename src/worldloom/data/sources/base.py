@@ -18,8 +18,8 @@ class ImportConfig:
     """How somebody else's recordings become episodes."""
 
     size: tuple[int, int] | None = None
-    """Height and width of the pictures in the dataset; by default as they are up to 128 pixels, larger ones shrunk
-    until their shorter side has 64."""
+    """Height and width of the pictures in the dataset; by default their own up to 128 pixels, larger ones shrunk until
+    the shorter side has 64, both rounded to a multiple of 8."""
     fit: Literal["strict", "crop", "pad", "stretch"] = "strict"
     """Where pictures differ in shape from ``size`` or from each other: ``strict`` is an error that says so, ``crop``
     cuts the middle out, ``pad`` adds black, ``stretch`` distorts."""

@@ -56,9 +56,7 @@ def choose_size(sources: set[tuple[int, int]], config: ImportConfig) -> tuple[in
     if config.size is not None:
         return config.size
     high, wide = min(sources, key=lambda s: (s[0] * s[1], s))
-    if max(high, wide) <= KEPT:
-        return high, wide
-    scale = SHORT / min(high, wide)
+    scale = 1.0 if max(high, wide) <= KEPT else SHORT / min(high, wide)
     return max(1, 8 * round(high * scale / 8)), max(1, 8 * round(wide * scale / 8))
 
 
