@@ -1,24 +1,41 @@
-"""`worldloom data`: collect, and what a dataset holds."""
+"""`worldloom data`: collect, import, export, and what a dataset holds."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+import tyro
 
 from worldloom.cli.common import Verb, dispatch, parse, take
 from worldloom.contract import WorldloomError
 
 HELP = """worldloom data collect --env ENV --out DATA   play a world by a random policy, and keep it
+worldloom data import SOURCE --out DATA        videos, pictures, LeRobot, Minari, HDF5 or npz into a dataset
+worldloom data export DATA --format F --out O  a dataset as LeRobot, Minari, or a folder of video
 worldloom data show DATA                      what a dataset holds
 
 Every one explains its flags: worldloom data collect --help
 """
 
 
+@dataclass
+class Export:
+    """Write a dataset in another project's format."""
+
+    data: tyro.conf.Positional[Path]
+    """The dataset."""
+    out: Path
+    """New folder to write; it appears when all of it is there."""
+    format: Literal["lerobot", "minari", "video"]
+    """``lerobot``: LeRobotDataset v3; ``minari``: Farama's Minari; ``video``: mp4 files with csv tables of actions."""
+
+
 def data(args: list[str]) -> int:
     """`worldloom data VERB ...`."""
-    verbs: dict[str, Verb] = {"collect": _collect, "show": _show}
+    verbs: dict[str, Verb] = {"collect": _collect, "import": _import, "export": _export, "show": _show}
     return dispatch(verbs, args, "data verb", HELP)
 
 
@@ -51,6 +68,64 @@ def _collect(args: list[str]) -> int:
     flags = parse(kind, args, "worldloom data collect")
     collect = type(recipe.collect)(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(type(recipe.collect))})
     collect_data(dataclasses.replace(recipe, world=flags.world, collect=collect), flags.out)
+    return 0
+
+
+def _import(args: list[str]) -> int:
+    from worldloom.data.importing import import_data
+    from worldloom.data.sources import FORMATS, ImportConfig
+    from worldloom.recipes.run import progress_bar
+
+    kind = dataclasses.make_dataclass(
+        "Import",
+        [
+            ("source", tyro.conf.Positional[Path]),
+            ("out", Path),
+            ("format", Literal[("auto", *FORMATS)], field(default="auto")),
+            ("skip_bad", bool, field(default=False)),
+            ("workers", int | None, field(default=None)),
+        ],
+        bases=(ImportConfig,),
+        kw_only=True,
+        frozen=True,
+    )
+    kind.__doc__ = """Import recordings into a dataset; the same command resumes. The source is only read.
+
+    Args:
+        source: A video or a folder of videos or of pictures, a LeRobot or Minari dataset, HDF5 or npz files.
+        out: Folder of the dataset.
+        format: What the source is, where it can't be told by looking.
+        skip_bad: Keep the good part where some recordings can't be used.
+        workers: Threads that decode; by default one a core.
+    """
+    flags = parse(kind, args, "worldloom data import")
+    config = ImportConfig(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(ImportConfig)})
+    with progress_bar("recordings") as progress:
+        import_data(
+            flags.source,
+            flags.out,
+            config,
+            format=flags.format,
+            skip_bad=flags.skip_bad,
+            workers=flags.workers,
+            progress=progress,
+        )
+    print(f"Next: worldloom data inspect {flags.out}; worldloom train --data {flags.out} --out RUN")
+    return 0
+
+
+def _export(args: list[str]) -> int:
+    from worldloom.data import Dataset
+    from worldloom.data.sinks import export_data
+    from worldloom.recipes.run import progress_bar
+
+    flags = parse(Export, args, "worldloom data export")
+    dataset = Dataset(flags.data)
+    with progress_bar("episodes") as progress:
+        notes = export_data(dataset, flags.out, flags.format, lambda done: progress(done, len(dataset)))
+    for note in notes:
+        print(note)
+    print(f"{flags.out}: {len(dataset)} episodes, {dataset.frames:,} frames.")
     return 0
 
 

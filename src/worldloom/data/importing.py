@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from worldloom.configs import to_json
-from worldloom.data.episode import DataError
-from worldloom.data.sources import ImportConfig, Source, open_source
+from worldloom.contract import WorldloomError
+from worldloom.data.episode import DataError, Episode
+from worldloom.data.index import HEADER, read_header, read_index
+from worldloom.data.sources import ImportConfig, Item, Problem, Source, open_source
 from worldloom.data.store import Dataset, DatasetWriter
+from worldloom.files import read_json, write_json
+
+MARK = "import.json"
+"""Written into the dataset when an import is complete: what was left out, and why."""
+_AHEAD = 2  # episodes of a recording that wait to be written, so that memory stays flat
+_LISTED = 10  # problems named in an error
 
 
 def import_data(
@@ -25,20 +40,183 @@ def import_data(
     """Import the recordings at ``path`` into the dataset ``out``; called again, it goes on where it stopped.
 
     skip_bad: keep the good part where some recordings can't be used. workers: threads that decode, by default one a
-    core. say: told what was understood and done, line by line. progress: told (recordings done, of how many).
+    core; the dataset is the same for any number. say: told what was understood and done, line by line. progress: told
+    (recordings done, of how many).
 
-    Raises :class:`DataError` where nothing can be used, or something can't and ``skip_bad`` is not set.
+    Recordings that were added to the source since are appended. Raises :class:`DataError` where nothing can be used,
+    something can't and ``skip_bad`` is not set, or ``out`` was imported from elsewhere or with other settings.
     """
-    source: Source = open_source(path, config, format)
+    out = Path(out)
+    if workers is not None and workers < 1:
+        raise DataError(f"workers must be at least 1, found {workers}.")
+    source = open_source(path, config, format)
     for note in source.notes:
         say(note)
-    if source.problems and not skip_bad:
-        listed = "\n".join(f"  {p.where}: {p.what}" for p in source.problems[:10])
-        raise DataError(f"{len(source.problems)} recordings of {path} can't be used:\n{listed}")
-    info = {"import": {"source": str(path), "format": source.format, "config": to_json(source.config)}}
-    with DatasetWriter(out, source.spec, info) as writer:
-        for item in source.items:
-            for part, episode in enumerate(source.read(item)):
-                episode.info.update(source=item.name, part=part)
-                writer.add(episode)
-    return Dataset(out)
+    problems = list(source.problems)
+    if problems and not skip_bad:
+        raise DataError(_listed(problems, source))
+    if not source.items:
+        raise DataError(_listed(problems, source) if problems else f"{path} holds no recording.")
+    info = {"source": str(source.path.resolve()), "format": source.format, "config": to_json(source.config)}
+    done = _stored(out, source, info)
+    if done:
+        say(f"{out} holds {sum(done.values())} episodes of {len(done)} recordings already: going on.")
+    begun, frames = time.monotonic(), 0
+    with DatasetWriter(out, source.spec, {"import": info}) as writer:
+        before = len(writer)
+        with closing(_side_by_side(source, done, workers or os.cpu_count() or 1)) as arriving:
+            for number, item, arrived in arriving:
+                if isinstance(arrived, Episode):
+                    writer.add(arrived)
+                    frames += arrived.length
+                    continue
+                if arrived is not None:
+                    problems.append(Problem(item.name, str(arrived)))
+                    if not skip_bad:
+                        raise DataError(_listed(problems, source)) from arrived
+                if progress is not None:
+                    progress(number + 1, len(source.items))
+        added, total = len(writer) - before, len(writer)
+    if not total:
+        raise DataError(_listed(problems, source))
+    for problem in problems:
+        say(f"Left out: {problem.where}: {problem.what}")
+    write_json(
+        out / MARK,
+        {
+            "format": "worldloom-import",
+            "version": 1,
+            **info,
+            "recordings": len(source.items),
+            "left_out": [{"where": p.where, "what": p.what} for p in problems],
+            "notes": source.notes,
+        },
+    )
+    dataset, seconds = Dataset(out), time.monotonic() - begun
+    rate = f", {frames / seconds:,.0f} frames/s" if frames and seconds > 0 else ""
+    say(f"{out}: {added} episodes added, {len(dataset)} in all, {dataset.frames:,} frames ({seconds:.1f} s{rate}).")
+    return dataset
+
+
+def is_complete(out: Path) -> bool:
+    """Whether ``out`` is a dataset whose import ran to its end."""
+    return (out / HEADER).is_file() and (out / MARK).is_file()
+
+
+def _listed(problems: list[Problem], source: Source) -> str:
+    """The problems as one message, and what to do about them."""
+    lines = [f"  {p.where}: {p.what}" for p in problems[:_LISTED]]
+    if len(problems) > _LISTED:
+        lines.append(f"  and {len(problems) - _LISTED} more")
+    good = len(source.items) - sum(p.where in {i.name for i in source.items} for p in problems)
+    keep = f"\nMend them, or keep the other {good} by --skip-bad." if good > 0 else ""
+    return f"{len(problems)} of the recordings in {source.path} can't be used:\n" + "\n".join(lines) + keep
+
+
+def _stored(out: Path, source: Source, info: dict[str, Any]) -> dict[str, int]:
+    """How many pieces of each recording the dataset holds already. Refuses a dataset of another import."""
+    if not (out / HEADER).is_file():
+        return {}
+    spec, header = read_header(out)
+    found = header["info"].get("import")
+    if found is None:
+        raise DataError(f"{out} is a dataset that was collected, not imported. Choose another --out.")
+    for name, value in info.items():
+        if found.get(name) != value:
+            raise DataError(
+                f"{out} was imported with another {name}: {found.get(name)}, now {value}. Choose another --out, or "
+                "give what it was begun with."
+            )
+    if spec.to_json() != source.spec.to_json():
+        raise DataError(
+            f"{out} holds episodes of another spec than {source.path} has now: the recordings changed since the import "
+            "began (another size, rate or set of actions). Import into a new --out."
+        )
+    done: dict[str, int] = {}
+    if len(read_index(out, spec).length):
+        dataset = Dataset(out)
+        for number in range(len(dataset)):
+            name = str(dataset.info_of(number).get("source"))
+            done[name] = done.get(name, 0) + 1
+    return done
+
+
+# --------------------------------------------------------------------------------------------- reading side by side
+
+Arrived = tuple[int, Item, Episode | WorldloomError | None]
+"""(number of the recording, the recording, an episode of it; or what is wrong with it; or None at its end)."""
+
+
+class _Recording:
+    """A recording that is being read by a thread, a few episodes ahead of who takes them."""
+
+    def __init__(self, source: Source, item: Item, skip: int, stop: threading.Event):
+        self.source, self.item, self.skip, self.stop = source, item, skip, stop
+        self.waiting: queue.Queue[Episode | BaseException | None] = queue.Queue(_AHEAD)
+
+    def run(self) -> None:
+        """Read all; what goes wrong is handed over too."""
+        try:
+            for part, episode in enumerate(self.source.read(self.item)):
+                if part >= self.skip:
+                    episode.info.update(source=self.item.name, part=part)
+                    if not self._put(episode):
+                        return
+            self._put(None)
+        except BaseException as error:
+            self._put(error)
+
+    def take(self) -> Episode | BaseException | None:
+        """The next episode, what went wrong, or None at the end."""
+        while True:
+            try:
+                return self.waiting.get(timeout=0.5)  # a wait without end could not be interrupted on Windows
+            except queue.Empty:
+                continue
+
+    def _put(self, value: Episode | BaseException | None) -> bool:
+        while not self.stop.is_set():
+            try:
+                self.waiting.put(value, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+def _side_by_side(source: Source, done: dict[str, int], workers: int) -> Generator[Arrived, None, None]:
+    """All recordings' episodes in their order, while ``workers`` threads read ahead."""
+    stop = threading.Event()
+    items = list(enumerate(source.items))
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="import")
+    running: dict[int, _Recording] = {}
+    following = 0
+    try:
+        for number, item in items:
+            while following < len(items) and following <= number + workers:
+                coming = items[following][1]
+                running[following] = _Recording(source, coming, done.get(coming.name, 0), stop)
+                pool.submit(running[following].run)
+                following += 1
+            recording = running.pop(number)
+            while True:
+                value = recording.take()
+                if value is None:
+                    yield number, item, None
+                    break
+                if isinstance(value, WorldloomError):
+                    yield number, item, value
+                    break
+                if isinstance(value, BaseException):
+                    raise value
+                yield number, item, value
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def left_out(out: Path) -> list[Problem]:
+    """What a complete import had to leave out; empty for other datasets."""
+    if not is_complete(out):
+        return []
+    return [Problem(str(p["where"]), str(p["what"])) for p in read_json(out / MARK).get("left_out", [])]

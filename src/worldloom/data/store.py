@@ -108,6 +108,10 @@ class Dataset:
         terminal = None if ended < 0 else ended == 1 and stop == length
         return join(layout, arrays, terminal, record["info"])
 
+    def info_of(self, number: int) -> dict[str, Any]:
+        """The remarks stored with an episode, without reading its frames."""
+        return dict(self._record(number)["info"])
+
     def _record(self, number: int) -> dict[str, Any]:
         """An episode's index line."""
         if not 0 <= number < len(self):

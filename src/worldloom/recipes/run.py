@@ -22,16 +22,16 @@ from worldloom.worlds import World, is_gymnasium
 
 
 @contextlib.contextmanager
-def collecting(total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar over episodes on a terminal; elsewhere nothing, for the lines before and after say enough."""
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, told (done, of how many); elsewhere nothing, for the lines before and after say enough."""
     if not sys.stdout.isatty():
-        yield lambda done: None
+        yield lambda done, total: None
         return
     from rich.progress import Progress
 
     with Progress(transient=True) as progress:
-        task = progress.add_task("episodes", total=total)
-        yield lambda done: progress.update(task, completed=done)
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def open_world(recipe: Recipe) -> World:
@@ -62,7 +62,7 @@ def collect_data(recipe: Recipe, out: Path, say: Callable[[str], None] = print) 
             say(note)
         say(f"Collecting {recipe.collect.episodes} episodes of {recipe.env} into {out}")
         begun = time.monotonic()
-        with collecting(recipe.collect.episodes) as advance:
+        with progress_bar("episodes") as advance:
             dataset = collect(
                 world,
                 out,
@@ -70,7 +70,7 @@ def collect_data(recipe: Recipe, out: Path, say: Callable[[str], None] = print) 
                 recipe.collect.length,
                 seed=recipe.collect.seed,
                 policy=getattr(world, "policy", recipe.collect.policy),
-                progress=lambda done, _: advance(done),
+                progress=advance,
                 info={"world": {"env": recipe.env, "config": to_json(recipe.world)}},
             )
         say(f"{out}: {len(dataset.lengths)} episodes, {dataset.frames:,} frames ({time.monotonic() - begun:.0f} s).")
