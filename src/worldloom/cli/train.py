@@ -6,7 +6,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from worldloom.cli.common import parse, take
 from worldloom.contract import WorldloomError
@@ -28,7 +30,8 @@ class Train:
     env: str | None = None
     """World to collect from: a built-in name, a Gymnasium id, or module:Class. Its options follow as --world.*"""
     data: Path | None = None
-    """Dataset to train on; by default one is collected into OUT/data."""
+    """Dataset to train on, or recordings that are imported into OUT/data first (their options: --import.*); by default
+    one is collected into OUT/data."""
     family: str | None = None
     """Model family for your own world or data: diffusion or recurrent. Its options follow as --model.*"""
     init: Path | None = None
@@ -50,6 +53,7 @@ class Train:
 def train(args: list[str]) -> int:
     """`worldloom train ...`."""
     from worldloom.data import Dataset
+    from worldloom.data.sources import ImportConfig
     from worldloom.recipes import find, own
     from worldloom.recipes.run import run_recipe
 
@@ -68,7 +72,7 @@ def train(args: list[str]) -> int:
     elif env is not None:
         recipe = own.from_env(env, family)
     elif data is not None:
-        recipe = own.from_data(Dataset(data).spec, family)
+        recipe = own.from_data(Dataset(data).spec if (Path(data) / "dataset.json").is_file() else None, family)
     elif "--help" in args or "-h" in args:
         print(HELP)
         return 0
@@ -81,9 +85,19 @@ def train(args: list[str]) -> int:
     # The recipe's parts as flags: --model.history 8, --train.lr 1e-3, --collect.episodes 50, --world.balls 3
     shown = ("model", "train") if data is not None else ("model", "train", "collect", "world")
     parts = {p: getattr(recipe, p) for p in shown if getattr(recipe, p) is not None}
+    raw = data is not None and not (Path(data) / "dataset.json").is_file()
+    fields: list[tuple[str, Any, Any]] = [
+        (p, type(v), field(default_factory=partial(_same, v))) for p, v in parts.items()
+    ]
+    if raw:
+        kind_of_import = Annotated[ImportConfig, tyro.conf.arg(name="import")]
+        fields += [
+            ("importing", kind_of_import, field(default=ImportConfig())),
+            ("skip_bad", bool, field(default=False)),
+        ]
     kind = dataclasses.make_dataclass(
         "TrainFlags",
-        [(p, type(v), field(default_factory=partial(_same, v))) for p, v in parts.items()],
+        fields,
         bases=(Train,),
         kw_only=True,
     )
@@ -91,7 +105,8 @@ def train(args: list[str]) -> int:
     flags = parse(kind, args, f"worldloom train {name or ''}".strip())
     recipe = dataclasses.replace(recipe, **{p: getattr(flags, p) for p in parts})
     recipe = _shorthands(recipe, flags)
-    summary = run_recipe(recipe, flags.out, data=flags.data, init=flags.init, force=flags.force)
+    how = {"importing": flags.importing, "skip_bad": flags.skip_bad} if raw else {}
+    summary = run_recipe(recipe, flags.out, data=flags.data, init=flags.init, force=flags.force, **how)
     print(f"{flags.out}: {summary.steps} steps in {summary.train_seconds:.0f} s.")
     print(f"Next: worldloom imagine {flags.out} --out dream.mp4; worldloom evaluate {flags.out}")
     return 0

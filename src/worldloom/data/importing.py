@@ -98,9 +98,14 @@ def import_data(
     return dataset
 
 
-def is_complete(out: Path) -> bool:
-    """Whether ``out`` is a dataset whose import ran to its end."""
-    return (out / HEADER).is_file() and (out / MARK).is_file()
+def imported_from(out: Path) -> Path | None:
+    """Where the recordings of a dataset lay; None unless it was imported, to the end."""
+    if not (out / HEADER).is_file() or not (out / MARK).is_file():
+        return None
+    mark = read_json(out / MARK)
+    if not isinstance(mark, dict) or not isinstance(mark.get("source"), str):
+        raise DataError(f"{out / MARK} is damaged. Delete it and run the same import again.")
+    return Path(mark["source"])
 
 
 def _listed(problems: list[Problem], source: Source) -> str:
@@ -213,10 +218,3 @@ def _side_by_side(source: Source, done: dict[str, int], workers: int) -> Generat
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def left_out(out: Path) -> list[Problem]:
-    """What a complete import had to leave out; empty for other datasets."""
-    if not is_complete(out):
-        return []
-    return [Problem(str(p["where"]), str(p["what"])) for p in read_json(out / MARK).get("left_out", [])]

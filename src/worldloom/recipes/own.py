@@ -44,9 +44,12 @@ def from_env(env: str, family: str | None = None) -> Recipe:
     )
 
 
-def from_data(spec: Spec, family: str | None = None) -> Recipe:
-    """A recipe for data that exist already: the diffusion family where there are pictures, else the recurrent one."""
-    family = family or ("diffusion" if spec.images else "recurrent")
+def from_data(spec: Spec | None, family: str | None = None) -> Recipe:
+    """A recipe for data that exist already: the diffusion family where there are pictures, else the recurrent one.
+
+    ``spec`` is None for recordings that are not imported yet; they are taken to have pictures.
+    """
+    family = family or ("diffusion" if spec is None or spec.images else "recurrent")
     return replace(from_env("balls", family), about="your own data", env=None, world=None)
 
 

@@ -15,6 +15,7 @@ import torch
 from worldloom.configs import to_json
 from worldloom.contract import WorldloomError
 from worldloom.data import Dataset
+from worldloom.data.sources import ImportConfig
 from worldloom.recipes.base import Recipe
 from worldloom.recipes.own import fit
 from worldloom.training import RunSummary, train
@@ -79,6 +80,25 @@ def collect_data(recipe: Recipe, out: Path, say: Callable[[str], None] = print) 
         world.close()
 
 
+def open_data(
+    data: Path,
+    own: Path,
+    config: ImportConfig | None = None,
+    *,
+    skip_bad: bool = False,
+    say: Callable[[str], None] = print,
+) -> Dataset:
+    """The dataset in ``data``; other people's recordings are imported into the run's folder ``own`` first, once."""
+    from worldloom.data.importing import import_data, imported_from
+
+    if (data / "dataset.json").is_file():
+        return Dataset(data)
+    if (own.parent / "config.json").exists() and imported_from(own) == data.resolve():
+        return Dataset(own)  # the run has begun: recordings that were added, or are gone, do not concern it
+    with progress_bar("recordings") as progress:
+        return import_data(data, own, config, skip_bad=skip_bad, say=say, progress=progress)
+
+
 def run_recipe(
     recipe: Recipe,
     out: Path,
@@ -86,14 +106,19 @@ def run_recipe(
     data: Path | None = None,
     init: Path | None = None,
     force: bool = False,
+    importing: ImportConfig | None = None,
+    skip_bad: bool = False,
     say: Callable[[str], None] = print,
 ) -> RunSummary:
-    """Train a recipe into the folder ``out``. Without ``data`` its dataset is collected into ``out``/data first."""
+    """Train a recipe into the folder ``out``. Without ``data`` its dataset is collected into ``out``/data first.
+
+    ``data`` is a dataset, or recordings that are imported into ``out``/data, as ``importing`` and ``skip_bad`` say.
+    """
     from worldloom.models import family
 
     own = out / "data"
     if data is not None:
-        dataset = Dataset(data)
+        dataset = open_data(data, own, importing, skip_bad=skip_bad, say=say)
     elif (out / "config.json").exists() and (own / "dataset.json").exists():
         dataset = Dataset(own)  # the run has begun: topping its data up now would make it another run
     else:
