@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import threading
@@ -57,7 +58,11 @@ def import_data(
         raise DataError(_listed(problems, source))
     if not source.items:
         raise DataError(_listed(problems, source) if problems else f"{path} holds no recording.")
-    info = {"source": str(source.path.resolve()), "format": source.format, "config": to_json(source.config)}
+    info = {
+        "source": str(source.path.resolve()),
+        "format": source.format,
+        "config": json.loads(json.dumps(to_json(source.config))),
+    }
     done = _stored(out, source, info)
     if done:
         say(f"{out} holds {sum(done.values())} episodes of {len(done)} recordings already: going on.")
@@ -126,12 +131,13 @@ def _stored(out: Path, source: Source, info: dict[str, Any]) -> dict[str, int]:
     found = header["info"].get("import")
     if found is None:
         raise DataError(f"{out} is a dataset that was collected, not imported. Choose another --out.")
-    for name, value in info.items():
-        if found.get(name) != value:
-            raise DataError(
-                f"{out} was imported with another {name}: {found.get(name)}, now {value}. Choose another --out, or "
-                "give what it was begun with."
-            )
+    flat, now = ({**x, **{f"--{k}": v for k, v in x.get("config", {}).items()}} for x in (found, info))
+    changed = [f"{k} {flat.get(k)} -> {v}" for k, v in now.items() if k != "config" and flat.get(k) != v]
+    if changed:
+        raise DataError(
+            f"{out} was imported otherwise (then -> now): {'; '.join(changed)}. Choose another --out, or give what it "
+            "was begun with."
+        )
     if spec.to_json() != source.spec.to_json():
         raise DataError(
             f"{out} holds episodes of another spec than {source.path} has now: the recordings changed since the import "

@@ -1,0 +1,195 @@
+"""Importing: in order whatever the threads do, resumable by the piece, the good part kept only when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from worldloom.contract import Control, Sensor, Spec
+from worldloom.data import DataError, Dataset, Episode
+from worldloom.data import sources as registry
+from worldloom.data.importing import import_data, imported_from
+from worldloom.data.sources import ImportConfig, Item, Problem, Source
+
+SPEC = Spec({"camera": Sensor("image", (3, 8, 8))}, {"action": Control("discrete", n=3)}, 10.0)
+
+
+class Toy(Source):
+    """Text files ``NAME.toy``, each holding its number of frames; ``bad`` after it breaks the recording there."""
+
+    format = "toy"
+    alive = 0
+    most_alive = 0
+    lock = threading.Lock()
+
+    def __init__(self, path: Path, config: ImportConfig):
+        super().__init__(path, config)
+        self.spec = SPEC
+        for file in sorted(path.glob("*.toy")):
+            if file.read_text(encoding="utf-8") == "":
+                self.problems.append(Problem(file.name, "it is empty."))
+            else:
+                self.items.append(Item(file.name))
+        self.notes.append("toys")
+
+    @classmethod
+    def sniff(cls, path: Path) -> bool:
+        return any(path.glob("*.toy"))
+
+    def read(self, item: Item) -> Iterator[Episode]:
+        with Toy.lock:
+            Toy.alive += 1
+            Toy.most_alive = max(Toy.most_alive, Toy.alive)
+        try:
+            words = (self.path / item.name).read_text(encoding="utf-8").split()
+            seed = int(hashlib.sha256(item.name.encode()).hexdigest()[:8], 16)
+            time.sleep((seed % 5) / 500)  # recordings take differently long, so that threads finish out of order
+            rng = np.random.default_rng(seed)
+            left = int(words[0])
+            while left:
+                n = min(left, self.config.length)
+                action = rng.integers(0, 3, n)
+                action[0] = 3
+                yield Episode({"camera": rng.integers(0, 256, (n, 3, 8, 8), np.uint8)}, {"action": action})
+                left -= n
+            if "bad" in words:
+                raise DataError(f"{item.name}: broken after {words[0]} frames.")
+            if "crash" in words:
+                raise RuntimeError("a fault of the reader")
+        finally:
+            with Toy.lock:
+                Toy.alive -= 1
+
+
+@pytest.fixture
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(registry, "FORMATS", {"toy": (__name__, "Toy")})
+    monkeypatch.setattr(registry, "source_class", lambda name: Toy)
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for name, words in {"a": "30", "b": "3", "c": "25", "d": "10", "e": "11"}.items():
+        (folder / f"{name}.toy").write_text(words, encoding="utf-8")
+    return folder
+
+
+def _import(source: Path, out: Path, **options: Any) -> Dataset:
+    return import_data(source, out, ImportConfig(length=10), say=lambda _: None, **options)
+
+
+def _content(dataset: Dataset) -> list[tuple[str, int, bytes]]:
+    found = []
+    for number in range(len(dataset)):
+        episode = dataset.episode(number)
+        found.append((episode.info["source"], episode.info["part"], episode.obs["camera"].tobytes()))
+    return found
+
+
+def test_the_dataset_is_the_same_for_any_number_of_threads(toys: Path, tmp_path: Path) -> None:
+    one = _import(toys, tmp_path / "one", workers=1)
+    many = _import(toys, tmp_path / "many", workers=4)
+    names = [(source, part) for source, part, _ in _content(one)]
+    assert names == [("a.toy", 0), ("a.toy", 1), ("a.toy", 2), ("b.toy", 0), ("c.toy", 0), ("c.toy", 1), ("c.toy", 2),
+                     ("d.toy", 0), ("e.toy", 0), ("e.toy", 1)]  # fmt: skip
+    assert one.lengths.tolist() == [10, 10, 10, 3, 10, 10, 5, 10, 10, 1]
+    assert _content(one) == _content(many)
+
+
+def test_several_recordings_are_read_at_once_but_not_all(toys: Path, tmp_path: Path) -> None:
+    for i in range(20):
+        (toys / f"more{i}.toy").write_text("40", encoding="utf-8")
+    Toy.most_alive = 0
+    _import(toys, tmp_path / "out", workers=3)
+    assert 1 < Toy.most_alive <= 3
+    assert Toy.alive == 0
+
+
+def test_an_import_that_was_stopped_goes_on_by_the_piece(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _content(_import(toys, tmp_path / "whole"))
+    for stop_after in (1, 2, 4, 9):
+        out = tmp_path / f"stopped{stop_after}"
+        from worldloom.data import importing
+
+        class Stopped(importing.DatasetWriter):
+            def add(self, episode: Episode, stop_after: int = stop_after) -> int:
+                if len(self) == stop_after:
+                    raise KeyboardInterrupt
+                return super().add(episode)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(importing, "DatasetWriter", Stopped)
+            with pytest.raises(KeyboardInterrupt):
+                _import(toys, out)
+        assert len(Dataset(out)) == stop_after
+        assert imported_from(out) is None
+        assert _content(_import(toys, out)) == whole
+        assert imported_from(out) == toys.resolve()
+        before = (out / "index.jsonl").read_bytes()
+        _import(toys, out)
+        assert (out / "index.jsonl").read_bytes() == before
+
+
+def test_added_recordings_are_appended(toys: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    before = _content(_import(toys, out))
+    (toys / "a2.toy").write_text("12", encoding="utf-8")
+    after = _content(_import(toys, out))
+    assert after[: len(before)] == before
+    assert [(name, part) for name, part, _ in after[len(before) :]] == [("a2.toy", 0), ("a2.toy", 1)]
+
+
+def test_bad_recordings_stop_the_import_unless_the_good_part_is_asked_for(toys: Path, tmp_path: Path) -> None:
+    (toys / "b.toy").write_text("", encoding="utf-8")
+    with pytest.raises(DataError, match=r"(?s)1 of the recordings.*b\.toy: it is empty.*other 4 by --skip-bad"):
+        _import(toys, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (toys / "b.toy").write_text("3", encoding="utf-8")
+    (toys / "c.toy").write_text("20 bad", encoding="utf-8")
+    with pytest.raises(DataError, match=r"c\.toy: broken after 20 frames"):
+        _import(toys, tmp_path / "out")
+    assert imported_from(tmp_path / "out") is None
+    said: list[str] = []
+    dataset = import_data(toys, tmp_path / "out", ImportConfig(length=10), skip_bad=True, say=said.append)
+    names = [name for name, _, _ in _content(dataset)]
+    assert names.count("c.toy") == 2
+    assert names[-2:] == ["e.toy", "e.toy"]
+    assert sum("c.toy" in line and line.startswith("Left out") for line in said) == 1
+
+
+def test_nothing_good_is_an_error_even_when_the_good_part_is_asked_for(tmp_path: Path, toys: Path) -> None:
+    for file in toys.glob("*.toy"):
+        file.write_text("", encoding="utf-8")
+    with pytest.raises(DataError, match="can't be used"):
+        _import(toys, tmp_path / "out", skip_bad=True)
+
+
+def test_a_fault_of_the_reader_is_not_taken_for_bad_data(toys: Path, tmp_path: Path) -> None:
+    (toys / "c.toy").write_text("20 crash", encoding="utf-8")
+    with pytest.raises(RuntimeError, match="a fault of the reader"):
+        _import(toys, tmp_path / "out", skip_bad=True)
+    assert Toy.alive == 0
+
+
+def test_another_import_into_the_same_folder_is_refused(toys: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    _import(toys, out)
+    with pytest.raises(DataError, match="--length 10 -> 20"):
+        import_data(toys, out, ImportConfig(length=20), say=lambda _: None)
+    other = toys.with_name("other")
+    toys.rename(other)
+    with pytest.raises(DataError, match=r"source .*source -> .*other"):
+        _import(other, out)
+
+
+def test_the_source_is_never_touched(toys: Path, tmp_path: Path) -> None:
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in toys.rglob("*")}
+    _import(toys, tmp_path / "out")
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in toys.rglob("*")} == before
