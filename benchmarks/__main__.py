@@ -12,7 +12,7 @@ import torch
 
 from worldloom.files import write_atomic, write_json
 
-NAMES = ("startup", "balls", "data", "dream")
+NAMES = ("startup", "balls", "data", "importing", "dream")
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
 
