@@ -193,3 +193,22 @@ def test_the_source_is_never_touched(toys: Path, tmp_path: Path) -> None:
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in toys.rglob("*")}
     _import(toys, tmp_path / "out")
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in toys.rglob("*")} == before
+
+
+def test_pieces_of_one_recording_are_held_out_together_where_there_are_recordings_enough(
+    toys: Path, tmp_path: Path
+) -> None:
+    few = _import(toys, tmp_path / "few")
+    assert few.splits["test"].tolist() == [2]  # five recordings: by piece, or three fifths would be lost to training
+    for i in range(40):
+        (toys / f"more{i:02}.toy").write_text("30", encoding="utf-8")
+    many = _import(toys, tmp_path / "many")
+    parts = {name: {many.info_of(n)["source"] for n in part.tolist()} for name, part in many.splits.items()}
+    assert parts["train"] | parts["val"] | parts["test"] == {p.name for p in toys.iterdir()}
+    assert len(parts["train"]) + len(parts["val"]) + len(parts["test"]) == 45
+    assert sorted(np.concatenate(list(many.splits.values())).tolist()) == list(range(len(many)))
+    assert len(parts["test"]) >= 2 <= len(parts["val"])
+    (toys / "zz.toy").write_text("30", encoding="utf-8")
+    later = _import(toys, tmp_path / "many")
+    for name, part in many.splits.items():
+        assert part.tolist() == [n for n in later.splits[name].tolist() if n < len(many)]

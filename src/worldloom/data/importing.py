@@ -25,6 +25,7 @@ MARK = "import.json"
 """Written into the dataset when an import is complete: what was left out, and why."""
 _AHEAD = 2  # episodes of a recording that wait to be written, so that memory stays flat
 _LISTED = 10  # problems named in an error
+_WHOLE = 10  # so many recordings, and each is held out whole or not at all
 
 
 def import_data(
@@ -44,8 +45,10 @@ def import_data(
     core; the dataset is the same for any number. say: told what was understood and done, line by line. progress: told
     (recordings done, of how many).
 
-    Recordings that were added to the source since are appended. Raises :class:`DataError` where nothing can be used,
-    something can't and ``skip_bad`` is not set, or ``out`` was imported from elsewhere or with other settings.
+    Recordings that were added to the source since are appended. From ten recordings on the split into train, val and
+    test keeps the pieces of each together; with fewer it is by piece, and said. Raises :class:`DataError` where nothing
+    can be used, something can't and ``skip_bad`` is not set, or ``out`` was imported from elsewhere or with other
+    settings.
     """
     out = Path(out)
     if workers is not None and workers < 1:
@@ -66,8 +69,9 @@ def import_data(
     done = _stored(out, source, info)
     if done:
         say(f"{out} holds {sum(done.values())} episodes of {len(done)} recordings already: going on.")
+    by = "recording" if len(source.items) >= _WHOLE else "piece"
     begun, frames = time.monotonic(), 0
-    with DatasetWriter(out, source.spec, {"import": info}) as writer:
+    with DatasetWriter(out, source.spec, {"import": {**info, "split_by": by}}) as writer:
         before = len(writer)
         with closing(_side_by_side(source, done, workers or os.cpu_count() or 1)) as arriving:
             for number, item, arrived in arriving:
@@ -99,6 +103,11 @@ def import_data(
     )
     dataset, seconds = Dataset(out), time.monotonic() - begun
     rate = f", {frames / seconds:,.0f} frames/s" if frames and seconds > 0 else ""
+    if by == "piece" and len(dataset) > len(source.items):
+        say(
+            f"With {len(source.items)} recordings the held-out episodes are pieces of the same ones that are trained "
+            f"on; from {_WHOLE} on whole recordings are held out."
+        )
     say(f"{out}: {added} episodes added, {len(dataset)} in all, {dataset.frames:,} frames ({seconds:.1f} s{rate}).")
     return dataset
 

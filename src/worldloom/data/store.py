@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from worldloom.contract import Segment
 from worldloom.data.episode import DataError, Episode
 from worldloom.data.index import INDEX, Index, read_header, read_index
 from worldloom.data.layout import ALIGN, join, starts
 from worldloom.data.shards import Shards, shard_path
 from worldloom.data.splits import assign, stored_seed
 from worldloom.data.writer import DatasetWriter
+
+if TYPE_CHECKING:
+    from worldloom.data.gather import Piece
+    from worldloom.data.windows import Windows
 
 
 class Dataset:
@@ -65,10 +70,25 @@ class Dataset:
 
     @property
     def splits(self) -> dict[str, np.ndarray]:
-        """Episode numbers of ``train``, ``val``, ``test``: made once, stored, stable when episodes are appended."""
+        """Episode numbers of ``train``, ``val``, ``test``: made once, stored, stable when episodes are appended.
+
+        The pieces of an imported recording are kept together where there were recordings enough (see
+        :mod:`worldloom.data.importing`).
+        """
         if self._splits is None:
-            self._splits = assign(len(self), stored_seed(self.path))
+            seed = stored_seed(self.path)
+            if (self.info.get("import") or {}).get("split_by") == "recording":
+                recording = self._recordings()
+                parts = assign(int(recording.max()) + 1, seed)
+                self._splits = {name: np.flatnonzero(np.isin(recording, part)) for name, part in parts.items()}
+            else:
+                self._splits = assign(len(self), seed)
         return self._splits
+
+    def _recordings(self) -> np.ndarray:
+        """(episodes,) number of the recording that each is a piece of, in the order in which they first appear."""
+        known: dict[str, int] = {}
+        return np.array([known.setdefault(str(self.info_of(n).get("source")), len(known)) for n in range(len(self))])
 
     @property
     def has_reward(self) -> bool:
@@ -111,6 +131,27 @@ class Dataset:
     def info_of(self, number: int) -> dict[str, Any]:
         """The remarks stored with an episode, without reading its frames."""
         return dict(self._record(number)["info"])
+
+    def gather(self, pieces: Iterable[Piece], batch: int, length: int, stride: int = 1, pin: bool = False) -> Segment:
+        """Pieces of episodes as one segment (batch, length, ...), see :func:`worldloom.data.gather.gather`."""
+        from worldloom.data.gather import gather
+
+        return gather(self, pieces, batch, length, stride, pin)
+
+    def windows(self, split: str = "train", length: int = 16) -> Windows:
+        """What training draws its batches from."""
+        from worldloom.data.windows import Windows
+
+        return Windows(self, split, length)
+
+    def remembered(self, run: Path) -> dict[str, Any]:
+        """What the config.json of a run in the folder ``run`` says of its data, as plain JSON.
+
+        The path is relative where the data lie inside the run, so that both can be moved together.
+        """
+        data, run = self.path.resolve(), run.resolve()
+        path = data.relative_to(run).as_posix() if data.is_relative_to(run) else str(data)
+        return {"path": path, "fingerprint": self.fingerprint}
 
     def _record(self, number: int) -> dict[str, Any]:
         """An episode's index line."""
