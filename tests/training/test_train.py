@@ -81,7 +81,7 @@ def test_init_takes_all_weights_or_says_what_does_not_fit(toy, data, tmp_path):
     assert any(line.startswith(f"Took all {len(first)} tensors from ") for line in said)
     assert read_json(tmp_path / "second" / "config.json")["init"] == str(tmp_path / "first")
     wider = toy(config=toys.ToyConfig(hidden=9))
-    with pytest.raises(WorldloomError, match=r"not fit.*inside\.weight has shape \(6, 24\) there and \(9, 24\) here"):
+    with pytest.raises(WorldloomError, match=r"not fit.*inside\.weight \(6×24 there, 9×24 here\)"):
         train(wider, data, quick(), tmp_path / "third", init=tmp_path / "first")
     with pytest.raises(WorldloomError, match="does not exist"):
         train(toy(), data, quick(), tmp_path / "fourth", init=tmp_path / "nowhere")

@@ -53,6 +53,23 @@ def save_model(path: Path, model: WorldModel, weights: dict[str, Tensor] | None 
     return save_tensors(path, weights or model.state_dict(), {"model": describe_model(model), **extra})
 
 
+def read_model(path: str | Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
+    """The file, tensors and meta data of a model, unbuilt. ``path`` is the file or a run's folder; errors as in
+    :func:`load_model`. ``meta["model"]`` is what :func:`describe_model` gave.
+    """
+    path = Path(path)
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.exists():
+        what = (
+            "has no model.safetensors: it is not a run, or nothing was saved yet" if path.is_dir() else "does not exist"
+        )
+        raise WorldloomError(f"{path} {what}. Give the folder of a run, as written by `worldloom train`.")
+    tensors, meta = load_tensors(file)
+    if "model" not in meta:
+        raise DamagedFileError(f"{file} holds tensors but no description of a model. Give the folder of a run.")
+    return file, tensors, meta
+
+
 def load_model(
     path: str | Path, device: str | torch.device = "cpu", *, kind: type[WorldModel] | None = None
 ) -> WorldModel:
@@ -65,16 +82,7 @@ def load_model(
     Raises :class:`WorldloomError` where there is no model, or it is of another class than ``kind``, and
     :class:`DamagedFileError` where it is damaged.
     """
-    path = Path(path)
-    file = path / MODEL_FILE if path.is_dir() else path
-    if not file.exists():
-        what = (
-            "has no model.safetensors: it is not a run, or nothing was saved yet" if path.is_dir() else "does not exist"
-        )
-        raise WorldloomError(f"{path} {what}. Give the folder of a run, as written by `worldloom train`.")
-    tensors, meta = load_tensors(file)
-    if "model" not in meta:
-        raise DamagedFileError(f"{file} holds tensors but no model description; it was not written by worldloom.")
+    file, tensors, meta = read_model(path)
     model = _build(meta["model"], kind, file)
     try:
         model.load_state_dict(tensors)
@@ -103,6 +111,11 @@ def _build(stored: dict[str, Any], kind: type[WorldModel] | None, file: Path) ->
     if settings is not None and config is not None:
         config = from_json(settings, config, f"{name} config")
     return kind(spec, config)
+
+
+def same_family(one: str, other: str) -> bool:
+    """Whether two names of :func:`describe_model` are one family: a registered one, or a user's class."""
+    return one == other or (":" in one and ":" in other and _same_class(one, other))
 
 
 def _same_class(given: str, stored: str) -> bool:

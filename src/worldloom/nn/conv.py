@@ -44,6 +44,18 @@ def _plan(shape: tuple[int, ...], channels: int) -> tuple[tuple[int, int], list[
     return padded, [channels * min(2**i, 4) for i in range(stages)]
 
 
+def halvings(shape: tuple[int, ...]) -> int:
+    """How often :class:`ConvEncoder` halves a frame (C, H, W)."""
+    return len(_plan(shape, 1)[1])
+
+
+def encoded(shape: tuple[int, ...], channels: int) -> tuple[int, int, int]:
+    """Channels, height and width to which :class:`ConvEncoder` brings a frame (C, H, W)."""
+    padded, widths = _plan(shape, channels)
+    unit = 2 ** len(widths)
+    return widths[-1], padded[0] // unit, padded[1] // unit
+
+
 class ConvEncoder(nn.Module):
     """A frame (C, H, W) of any size to a vector, by halvings down to about 4×4."""
 
@@ -54,8 +66,7 @@ class ConvEncoder(nn.Module):
         for before, after in zip([shape[0], *widths], widths, strict=False):
             parts += [nn.Conv2d(before, after, 4, 2, 1), nn.GroupNorm(1, after), nn.SiLU()]
         self.net = nn.Sequential(*parts, nn.Flatten())
-        unit = 2 ** len(widths)
-        self.width = widths[-1] * (self.padded[0] // unit) * (self.padded[1] // unit)
+        self.width = math.prod(encoded(shape, channels))
 
     def forward(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch features"]:
         """Features of each frame, (B, ``width``)."""
@@ -69,9 +80,8 @@ class ConvDecoder(nn.Module):
     def __init__(self, shape: tuple[int, ...], channels: int, width_in: int):
         super().__init__()
         self.shape = shape
-        padded, widths = _plan(shape, channels)
-        unit = 2 ** len(widths)
-        self.small = (widths[-1], padded[0] // unit, padded[1] // unit)
+        _, widths = _plan(shape, channels)
+        self.small = encoded(shape, channels)
         self.project = nn.Linear(width_in, math.prod(self.small))
         parts: list[nn.Module] = []
         widths = widths[::-1]

@@ -14,10 +14,12 @@ import torch
 from worldloom.configs import from_json, to_json
 from worldloom.contract import WorldloomError, WorldModel, check_covers
 from worldloom.files import load_tensors, write_json
-from worldloom.models.saved import MODEL_FILE, describe_model
+from worldloom.imagination.starts import load_starts
+from worldloom.models.saved import describe_model
 from worldloom.training.config import TrainConfig
 from worldloom.training.devices import pick_device, pick_precision
 from worldloom.training.held import HeldOut
+from worldloom.training.init import take_over
 from worldloom.training.logs import JsonLog, plain
 from worldloom.training.malloc import tune_malloc
 from worldloom.training.progress import Progress, clock
@@ -66,9 +68,10 @@ def train(
 
     Called again with the same arguments it resumes from the newest whole checkpoint; on a CPU with ``steps`` given the
     outcome is bitwise as if it had never stopped. A finished run is left as it is. ``init`` is another run whose
-    weights to begin with. ``describe`` is kept in config.json (the recipe's name, say). ``force`` goes on although the
-    configuration or the data changed. ``echo`` receives lines of text instead of stdout. The model is left with the
-    averaged weights, in evaluation mode.
+    weights to begin with, as far as they fit (:func:`worldloom.training.init.take_over`). ``describe`` is kept in
+    config.json (the recipe's name, say). ``force`` goes on although the configuration or the data changed, or little of
+    ``init`` fits. ``echo`` receives lines of text instead of stdout. The model is left with the averaged weights, in
+    evaluation mode.
 
     Raises :class:`InterruptedTrainingError` after Ctrl-C or SIGTERM (all is saved), :class:`NonFiniteError` where the
     loss turns NaN, and other :class:`WorldloomError` for a changed configuration, another trainer in the folder,
@@ -101,15 +104,18 @@ def _train(
     say = progress.say
     check_covers(dataset.spec, model.spec, f"the dataset {dataset.path}")
     whole = _configuration(model, dataset, config, init, describe, run.path)
-    begun = run.config()
+    begun = run.config(say)
     if begun is not None:
         changed = check_same(begun, whole, run.path, force)
-        done = run.summary()
-        if done is not None and not changed:
+        if not changed:
             try:
-                _load_averaged(model, run)
-                say(f"{run.path} has finished: {done['steps']} steps. Nothing to do.")
-                return from_json(RunSummary, {**done, "path": str(run.path)}, "summary.json")
+                done = run.summary()
+                if done is not None:
+                    summary = from_json(RunSummary, {**done, "path": str(run.path)}, "summary.json")
+                    load_starts(run.starts_file)
+                    _load_averaged(model, run)
+                    say(f"{run.path} has finished: {summary.steps} steps. Nothing to do.")
+                    return summary
             except WorldloomError as error:
                 say(f"{error} Writing it anew from the last checkpoint.")
         for line in changed:
@@ -136,10 +142,14 @@ def _train(
     resumed = trainer.resume()
     _check_steps(run, trainer, steps)
     if not resumed and init is not None:
-        _load_init(trainer, Path(init), say)
-    run.summary_file.unlink(missing_ok=True)  # nothing was touched before all was checked
+        account = take_over(model, init, force=force)
+        trainer.begin_anew()
+        for line in account.lines():
+            say(line)
+        write_json(run.init_file, account.to_json())
+    run.forget_summary()  # nothing was touched before all was checked
     run.write_config(whole)
-    if not run.starts_file.exists():
+    if not _starts_are_whole(run, say):
         held.save_starts(run.starts_file)
     if steps is None:
         left = 60 * (config.minutes or 0) - trainer.total_seconds
@@ -153,6 +163,17 @@ def _train(
     return _finish(run, trainer, parameters)
 
 
+def _starts_are_whole(run: RunFolder, say: Callable[[str], None]) -> bool:
+    if not run.starts_file.exists():
+        return False
+    try:
+        load_starts(run.starts_file)
+    except WorldloomError as error:
+        say(f"{error} The starts are taken anew from the data.")
+        return False
+    return True
+
+
 def _check_steps(run: RunFolder, trainer: Trainer, steps: int | None) -> None:
     if steps is not None and trainer.step > steps:
         raise WorldloomError(
@@ -163,6 +184,8 @@ def _check_steps(run: RunFolder, trainer: Trainer, steps: int | None) -> None:
 
 def _loop(run: RunFolder, trainer: Trainer, config: TrainConfig, whole: Mapping[str, Any]) -> None:
     log = JsonLog(run.log_file, upto=trainer.step)
+    if log.damaged:
+        trainer.progress.say(f"{run.log_file} had {log.damaged} damaged lines, which are left out.")
     try:
         tracker = make_tracker(config.tracker, run.path, trainer.step, whole)
         try:
@@ -191,7 +214,7 @@ def _finish(run: RunFolder, trainer: Trainer, parameters: int) -> RunSummary:
     )
     stored = dataclasses.asdict(summary)
     del stored["path"]  # a run can be moved
-    write_json(run.summary_file, stored)
+    run.write_summary(stored)
     trainer.progress.say(
         f"Done: {summary.steps} steps in {clock(summary.total_seconds)} "
         f"(training alone {clock(summary.train_seconds)}), model in {run.model_file}."
@@ -220,7 +243,7 @@ def _configuration(
         "model": describe_model(model),
         "train": to_json(config),
         "data": {"path": _data_path(Path(dataset.path), out), "fingerprint": dataset.fingerprint},
-        "init": None if init is None else str(init),
+        "init": None if init is None else Path(init).as_posix(),
         "describe": dict(describe or {}),
         "versions": versions(),
         "resolved": {},
@@ -251,29 +274,6 @@ def _stored_steps(begun: Mapping[str, Any] | None, config: TrainConfig) -> int |
         return None
     steps: int | None = begun["resolved"].get("steps")
     return steps
-
-
-def _load_init(trainer: Trainer, path: Path, say: Callable[[str], None]) -> None:
-    """Begin with the weights of another run (its folder or a model file). Every tensor must match by name and shape."""
-    file = path / MODEL_FILE if path.is_dir() else path
-    tensors, _ = load_tensors(file)
-    own = trainer.model.state_dict()
-    wrong = [f"{n} is missing there" for n in sorted(own.keys() - tensors.keys())]
-    wrong += [f"{n} is unknown here" for n in sorted(tensors.keys() - own.keys())]
-    wrong += [
-        f"{n} has shape {tuple(tensors[n].shape)} there and {tuple(own[n].shape)} here"
-        for n in sorted(own.keys() & tensors.keys())
-        if tensors[n].shape != own[n].shape
-    ]
-    if wrong:
-        more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise WorldloomError(
-            f"The weights in {file} do not fit this model: {'; '.join(wrong[:5])}{more}. Use a run of the same recipe, "
-            "size and world, or leave out --init."
-        )
-    trainer.model.load_state_dict(tensors)
-    trainer.begin_anew()
-    say(f"Took all {len(tensors)} tensors from {file}.")
 
 
 __all__ = ["RunSummary", "train"]

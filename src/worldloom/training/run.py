@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ import numpy as np
 import torch
 
 from worldloom.contract import WorldloomError
-from worldloom.files import read_json, write_json
+from worldloom.files import DamagedFileError, read_json, reason, sweep, write_json
 from worldloom.models.saved import MODEL_FILE
+from worldloom.training.checkpoints import newest_valid
 from worldloom.training.config import FREE, differences
+from worldloom.training.init import INIT_FILE
 
 FORMAT = 1
 _OURS = ("checkpoints", "log.jsonl", MODEL_FILE, "summary.json")
@@ -49,7 +53,10 @@ class RunFolder:
         self.log_file = self.path / "log.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
+        self.init_file = self.path / INIT_FILE
         self.starts_file = self.path / "starts.safetensors"
+        self.written: dict[str, Any] = {}
+        """What :meth:`write_config` wrote last."""
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -65,34 +72,41 @@ class RunFolder:
             lock = FileLock(self.path / ".lock")
             lock.acquire(timeout=0)
         except Timeout as error:
-            pid = holder.read_text(encoding="utf-8").strip() if holder.exists() else "unknown"
             raise WorldloomError(
-                f"Another trainer (process {pid}) is at work in {self.path}. Wait for it, stop it, or choose another "
+                f"Another trainer ({_who(holder)}) is at work in {self.path}. Wait for it, stop it, or choose another "
                 "folder by --out."
             ) from error
+        except NotImplementedError as error:
+            raise WorldloomError(f"Can't lock {self.path} ({error}). Choose a folder on a local disk.") from error
         except OSError as error:
             raise WorldloomError(
-                f"Can't use {self.path} as a run's folder: {error.strerror or error}. Choose a folder you may write to."
+                f"Can't use {self.path} as a run's folder: {reason(error)}. Choose a folder you may write to."
             ) from error
         try:
-            holder.write_text(f"{os.getpid()}\n", encoding="utf-8")
-            self._sweep()
+            with contextlib.suppress(OSError):  # it only makes a message better
+                holder.write_text(json.dumps(_self()) + "\n", encoding="utf-8")
+            for folder in (self.path, self.checkpoints, self.samples):
+                sweep(folder)
             yield
         finally:
             with contextlib.suppress(OSError):
                 holder.unlink(missing_ok=True)
             lock.release()
 
-    def _sweep(self) -> None:
-        """Remove temporary files of writers that were killed; nobody else writes while we hold the lock."""
-        for folder in (self.path, self.checkpoints, self.samples):
-            for stray in folder.glob(".*.tmp"):
-                stray.unlink(missing_ok=True)
+    def config(self, say: Callable[[str], None] = print) -> dict[str, Any] | None:
+        """config.json, or None in a fresh folder. A folder with results but no config.json is refused.
 
-    def config(self) -> dict[str, Any] | None:
-        """config.json, or None in a fresh folder. A folder with results but no config.json is refused."""
+        A damaged one is told of by ``say`` and answered by the copy in the newest whole checkpoint.
+        """
         if self.config_file.exists():
-            found = read_json(self.config_file)
+            try:
+                found = read_json(self.config_file, sealed=True)
+            except DamagedFileError as error:
+                checkpoint = newest_valid(self.checkpoints, say)
+                if checkpoint is None or "config" not in checkpoint.meta:
+                    raise
+                found = checkpoint.meta["config"]
+                say(f"{error} Its copy in the checkpoint of step {checkpoint.step} is used.")
             if not isinstance(found, dict) or not {"train", "model", "data", "resolved"} <= found.keys():
                 raise WorldloomError(f"{self.config_file} is not the config.json of a run. Choose another --out.")
             if found.get("format") != FORMAT:
@@ -111,11 +125,65 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any] | None:
         """summary.json, which is written last; None unless the run has finished."""
-        return read_json(self.summary_file) if self.summary_file.exists() else None
+        return read_json(self.summary_file, sealed=True) if self.summary_file.exists() else None
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write config.json whole or not at all."""
-        write_json(self.config_file, config)
+        """Write config.json whole or not at all. Checkpoints keep a copy (:attr:`written`)."""
+        self.written = dict(config)
+        write_json(self.config_file, config, sealed=True)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json, the mark of having finished."""
+        write_json(self.summary_file, summary, sealed=True)
+
+    def forget_summary(self) -> None:
+        """Delete summary.json: the run goes on."""
+        try:
+            self.summary_file.unlink(missing_ok=True)
+        except OSError as error:
+            raise WorldloomError(
+                f"Can't delete {self.summary_file}, the mark of a finished run: {reason(error)}. Choose a folder you "
+                "may write to."
+            ) from error
+
+
+def _self() -> dict[str, Any]:
+    """What tells this process from all others, also from a later one that is given its number again."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "began": _began(os.getpid())}
+
+
+def _began(pid: int) -> str | None:
+    """When a process began, in the system's own units; None where the system does not say, or there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return stat.rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # another user's
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def _who(holder: Path) -> str:
+    """The process that holds a lock, by what it wrote down; "its number is not known" where that is of another one."""
+    try:
+        found = json.loads(holder.read_text(encoding="utf-8"))
+        pid, host, began = int(found["pid"]), str(found["host"]), found["began"]
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return "its number is not known"
+    if host != socket.gethostname():
+        return f"process {pid} on {host}"
+    dead = os.name == "posix" and not _lives(pid)
+    if dead or (began is not None and began != _began(pid)):  # left by one that was killed
+        return "its number is not known"
+    return f"process {pid}"
 
 
 def compare_runs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
