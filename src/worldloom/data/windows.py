@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from worldloom.contract import Segment, mix, row_keys
 from worldloom.data.episode import DataError
-from worldloom.data.gather import Piece, gather
+from worldloom.data.gather import Piece
 from worldloom.data.splits import NAMES
 from worldloom.data.store import Dataset
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What training asks of its data: :class:`Windows` of one dataset, or those of a mixture."""
+
+    length: int
+
+    def batch(self, size: int, seed: int, step: int, device: str | torch.device = "cpu") -> Segment:
+        """``size`` random windows (size, length, ...): a pure function of the data, ``seed`` and ``step``."""
+        ...
 
 
 class Windows:
@@ -57,6 +70,16 @@ class Windows:
         """Number of different windows."""
         return self.count
 
+    @property
+    def longest(self) -> int:
+        """Frames of the longest episode, at the windows' stride."""
+        return -(-int(self.dataset.lengths[self.episodes].max()) // self.stride)
+
+    @property
+    def parts(self) -> tuple[tuple[str, float, Windows], ...]:
+        """Name, share of the rows and windows of each dataset that batches are drawn from: here the one."""
+        return (("", 1.0, self),)
+
     def batch(self, size: int, seed: int, step: int, device: str | torch.device = "cpu") -> Segment:
         """``size`` random windows (size, length, ...): a pure function of the dataset, ``seed`` and ``step``.
 
@@ -65,13 +88,17 @@ class Windows:
         """
         if size < 1:
             raise DataError(f"A batch needs at least one row, found {size}.")
-        draws = mix(row_keys(size, seed), step).numpy().view(np.uint64) % np.uint64(self.count)
-        draw = draws.astype(np.int64)
+        return self.drawn(mix(row_keys(size, seed), step), device)
+
+    def drawn(self, keys: Tensor, device: str | torch.device = "cpu") -> Segment:
+        """The windows (B, length, ...) that (B,) int64 random keys draw: each by its own key alone."""
+        size = len(keys)
+        draw = (keys.numpy().view(np.uint64) % np.uint64(self.count)).astype(np.int64)
         at = np.searchsorted(self._ends, draw, side="right")
         start = draw - np.where(at > 0, self._ends[at - 1], 0)
         pieces = self._crossing(at, start) if self.crossing else self._pieces(self.episodes[at], start, self.length)
         pin = torch.device(device).type == "cuda"
-        segment = gather(self.dataset, pieces, size, self.length, self.stride, pin)
+        segment = self.dataset.gather(pieces, size, self.length, self.stride, pin)
         return segment if str(device) == "cpu" else segment.to(device)
 
     def sequence(self, episode: int, start: int = 0, length: int | None = None) -> Segment:
@@ -92,7 +119,7 @@ class Windows:
             if not 0 <= start < lengths[episode]:
                 raise DataError(f"Episode {episode} has {lengths[episode]} frames; none is frame {start}.")
         episodes, firsts = np.array(starts, np.int64).T
-        return gather(self.dataset, self._pieces(episodes, firsts, length), len(starts), length, self.stride, False)
+        return self.dataset.gather(self._pieces(episodes, firsts, length), len(starts), length, self.stride)
 
     def starts(self, count: int, prompt: int, horizon: int, seed: int = 0) -> list[tuple[int, int]]:
         """Up to ``count`` different (episode, start) from which ``prompt + horizon`` frames follow, for evaluation.

@@ -35,17 +35,22 @@ class Fit:
 
     def pictures(self, frames: np.ndarray) -> np.ndarray:
         """(T, H, W, C) uint8 to (T, C, h, w) uint8, shrunk with antialiasing."""
+        return self.planes(torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)).contiguous().numpy()
+
+    def planes(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) uint8 to (N, C, h, w) uint8. Channels last in memory is fastest."""
         top, left, high, wide = self.box
-        x = torch.from_numpy(np.ascontiguousarray(frames[:, top : top + high, left : left + wide])).permute(0, 3, 1, 2)
+        x = x[:, :, top : top + high, left : left + wide]
         if (high, wide) != self.inner:
-            x = F.interpolate(x, self.inner, mode="bilinear", antialias=True)
+            x = F.interpolate(
+                x.contiguous(memory_format=torch.channels_last), self.inner, mode="bilinear", antialias=True
+            )
         if self.inner != self.size:
             canvas = x.new_zeros((*x.shape[:2], *self.size))
-            canvas[
-                :, :, self.place[0] : self.place[0] + self.inner[0], self.place[1] : self.place[1] + self.inner[1]
-            ] = x
+            rows = slice(self.place[0], self.place[0] + self.inner[0])
+            canvas[:, :, rows, self.place[1] : self.place[1] + self.inner[1]] = x
             x = canvas
-        return x.contiguous().numpy()
+        return x
 
 
 def choose_size(sources: set[tuple[int, int]], config: ImportConfig) -> tuple[int, int]:
