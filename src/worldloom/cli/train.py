@@ -35,7 +35,7 @@ class Train:
     family: str | None = None
     """Model family for your own world or data: diffusion or recurrent. Its options follow as --model.*"""
     init: Path | None = None
-    """Another run whose weights to begin with."""
+    """Another run whose weights to begin with, as far as they fit; its model's settings are then the defaults."""
     minutes: float | None = None
     """Shorthand for --train.minutes."""
     steps: int | None = None
@@ -54,7 +54,7 @@ def train(args: list[str]) -> int:
     """`worldloom train ...`."""
     from worldloom.data import Dataset
     from worldloom.data.sources import ImportConfig
-    from worldloom.recipes import find, own
+    from worldloom.recipes import find, finetune, own
     from worldloom.recipes.run import run_recipe
 
     name = args.pop(0) if args and not args[0].startswith("-") else None
@@ -82,6 +82,10 @@ def train(args: list[str]) -> int:
         )
     if "--debug" in args:
         recipe = recipe.debug()
+    init, out, note = take(args, "--init", keep=True), take(args, "--out", keep=True), None
+    if init is not None:
+        fixed = name is not None or family is not None
+        recipe, note = finetune.like(recipe, Path(init), None if out is None else Path(out), fixed=fixed)
     # The recipe's parts as flags: --model.history 8, --train.lr 1e-3, --collect.episodes 50, --world.balls 3
     shown = ("model", "train") if data is not None else ("model", "train", "collect", "world")
     parts = {p: getattr(recipe, p) for p in shown if getattr(recipe, p) is not None}
@@ -106,6 +110,8 @@ def train(args: list[str]) -> int:
     recipe = dataclasses.replace(recipe, **{p: getattr(flags, p) for p in parts})
     recipe = _shorthands(recipe, flags)
     how = {"importing": flags.importing, "skip_bad": flags.skip_bad} if raw else {}
+    if note is not None:
+        print(note)
     summary = run_recipe(recipe, flags.out, data=flags.data, init=flags.init, force=flags.force, **how)
     print(f"{flags.out}: {summary.steps} steps in {summary.train_seconds:.0f} s.")
     print(f"Next: worldloom imagine {flags.out} --out dream.mp4; worldloom evaluate {flags.out}")

@@ -8,6 +8,7 @@ which is asked for each of its tensors when a run begins with the weights of ano
 ``name`` is the tensor's name in the state dict, ``weights`` all tensors of the other run by name, ``spec`` the world it
 was trained on. It returns a tensor of the shape of its own, with NaN where the fresh values are to stay; or None to
 leave the tensor to the rule for all: taken if name and shape are equal. A class without the method has only that rule.
+What is returned without a look at ``weights`` is no weight taken over but a value to begin with, such as zero.
 The functions here are what such methods are made of.
 """
 

@@ -63,9 +63,10 @@ class Account:
         if not self.partly and not self.new:
             first = f"Took all {count} tensors from {self.source}."
         else:
+            parts = f" and {len(self.partly)} in part" if self.partly else ""
             first = (
-                f"Took {len(self.taken)} of {count} tensors whole and {len(self.partly)} in part from {self.source} "
-                f"({100 * self.numbers / max(1, self.of):.1f} % of the model's numbers); all of them: {INIT_FILE}."
+                f"Took {len(self.taken)} of {count} tensors whole{parts} from {self.source}, "
+                f"{100 * self.numbers / max(1, self.of):.1f} % of the model's numbers; the whole list: {INIT_FILE}."
             )
         lines = [first]
         if self.partly:
@@ -132,6 +133,10 @@ def _values(model: WorldModel, weights: Mapping[str, Tensor], spec: Spec, accoun
             known = ~value.isnan()
             if not bool(known.any()):
                 account.new[name] = _why(weights.get(name), own, "has another meaning there")
+                continue
+            if not read & weights.keys():  # nothing of the other run: a value to begin with, such as zero
+                account.new[name] = f"{_why(weights.get(name), own)}; set by adopt"
+                values[name] = torch.where(known, value, own.cpu())
                 continue
             if not bool(known.all()):
                 account.partly[name] = _which(known)
@@ -217,7 +222,8 @@ def _worlds(there: Spec, here: Spec, hooked: bool, kind: str) -> list[str]:
         if other is None:
             notes.append(f"sensor {name!r} is new")
         elif other != name or there.shown[other].shape != sensor.shape:
-            notes.append(f"sensor {name!r} is {_size(sensor)} here; there {other!r} is {_size(there.shown[other])}")
+            called = "" if other == name else f" (called {other!r})"
+            notes.append(f"sensor {name!r}: {_size(there.shown[other])} there{called}, {_size(sensor)} here")
     notes += [f"sensor {name!r} of that run is not shown here" for name in there.shown if name not in pairs.values()]
     for name, control in here.given.items():
         if name not in there.given:

@@ -124,8 +124,11 @@ class Diffusion(WorldModel):
     def adopt(self, name: str, weights: Mapping[str, Tensor], spec: Spec) -> Tensor | None:
         """What of another world's weights to begin with: of a control's layer, what belongs to entries of equal name.
 
-        All other layers see frames of any size, so that a channel or a setting alone can change their shape.
+        All other layers see frames of any size, so that a channel or a setting alone can change their shape. Controls
+        that no world gave before begin silent: the model is then what it was until it has learnt what they do.
         """
+        if name == "slots.weight" and not spec.given:
+            return torch.zeros_like(self.get_parameter(name))
         if not name.startswith("controls."):
             return None
         control = name.split(".")[1]
