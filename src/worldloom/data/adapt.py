@@ -73,7 +73,7 @@ class View(Dataset):
     def __init__(self, source: Dataset, spec: Spec, reading: Reading):
         self.source, self.reading, self.spec = source, reading, spec
         self.path, self.header, self.index = source.path, source.header, source.index
-        self.shards, self.streams, self._splits = source.shards, source.streams, None
+        self.shards, self.streams, self._splits = source.shards, source.streams, source.splits
         self.lengths = -(-source.lengths // reading.stride)
         self.fits = _fits(source, spec, reading)
         changed = bool(self.fits) or reading.stride > 1 or reading.action is not None
@@ -85,6 +85,11 @@ class View(Dataset):
     def fingerprint(self) -> str:
         """A hash of the dataset, and of how it is read."""
         return self._fingerprint
+
+    @property
+    def splits(self) -> dict[str, np.ndarray]:
+        """The dataset's own."""
+        return self.source.splits
 
     @property
     def has_reward(self) -> bool:

@@ -125,14 +125,16 @@ class MixedWindows:
     def __init__(self, mixture: Mixture, split: str = "train", length: int = 16):
         self.dataset, self.length = mixture, length
         found: list[tuple[int, Windows]] = []
-        missing: list[DataError] = []
+        missing: dict[str, DataError] = {}
         for number, part in enumerate(mixture.parts):
             try:
                 found.append((number, part.windows(split, length)))
             except DataError as error:
-                missing.append(error)
+                missing[mixture.names[number]] = error
         if not found:
-            raise missing[0]
+            raise next(iter(missing.values()))
+        self.left_out = tuple(missing)
+        """Parts without an episode in the split."""
         shares = mixture.shares[[n for n, _ in found]]
         self._shares = shares / shares.sum()
         self._cumulative = np.cumsum(self._shares)

@@ -70,6 +70,9 @@ class Windows:
         """Number of different windows."""
         return self.count
 
+    left_out: tuple[str, ...] = ()
+    """Datasets without an episode in the split: none here, there is but the one."""
+
     @property
     def longest(self) -> int:
         """Frames of the longest episode, at the windows' stride."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from worldloom.contract import Segment, WorldloomError, WorldModel
+from worldloom.data.windows import Batches
 from worldloom.training.config import TrainConfig
 from worldloom.training.devices import autocast
 from worldloom.training.filmstrip import dreamed_sensor, write_filmstrip
@@ -26,48 +27,61 @@ class HeldOut:
     """
 
     def __init__(self, dataset: Any, config: TrainConfig, length: int, device: torch.device, precision: str):
-        from worldloom.data.windows import Windows
-
         self.config, self.device, self.precision = config, device, precision
         self.why_not: str | None = None
         try:
-            self.windows = Windows(dataset, split="val", length=length)
+            self.windows = dataset.windows("val", length)
         except WorldloomError as error:
             self.why_not = str(error)
-            self.windows = Windows(dataset, split="train", length=length)
+            self.windows = dataset.windows("train", length)
         self._generator = torch.Generator(device=device)
 
     def validate(self, model: WorldModel) -> dict[str, float]:
         """Mean ``val_loss`` and ``val_<metric>`` over ``validate_batches`` batches, in evaluation mode.
 
-        Empty where there is no validation split.
+        Of a mixture each part is validated on as many batches; the mean is over the parts by their shares, and
+        ``val_loss/<part>`` is told of each. Empty where there is no validation split.
         """
         if self.why_not is not None:
             return {}
         sums: dict[str, float] = {}
         frames = 0.0
+        parts: dict[str, float] = {}
         model.eval()
         with torch.no_grad():
-            for i in range(self.config.validate_batches):
-                segment = self.windows.batch(self.config.batch, seed=_SEED, step=i, device=self.device)
-                key = draw_key(_SEED, i, 0)
-                self._generator.manual_seed(key)
-                torch.manual_seed(key)
-                with autocast(self.device, self.precision):
-                    loss = model.loss(segment, self._generator)
-                count = float(segment.valid.sum())
-                named = {f"model_{n}" if n in RESERVED else n: x for n, x in loss.metrics.items()}
-                for name, value in {"loss": loss.total, **named}.items():
-                    sums[name] = sums.get(name, 0.0) + float(value) * count
-                frames += count
-        return {f"val_{name}": total / max(frames, 1.0) for name, total in sums.items()}
+            for name, share, windows in self.windows.parts:
+                own, count = self._sums(model, windows)
+                for metric, value in own.items():
+                    sums[metric] = sums.get(metric, 0.0) + share * value
+                frames += share * count
+                if name:
+                    parts[f"val_loss/{name}"] = own["loss"] / max(count, 1.0)
+        return {f"val_{name}": total / max(frames, 1.0) for name, total in sums.items()} | parts
+
+    def _sums(self, model: WorldModel, windows: Batches) -> tuple[dict[str, float], float]:
+        """Loss and metrics summed over the valid frames of all batches, and the number of those frames."""
+        sums: dict[str, float] = {}
+        frames = 0.0
+        for i in range(self.config.validate_batches):
+            segment = windows.batch(self.config.batch, seed=_SEED, step=i, device=self.device)
+            key = draw_key(_SEED, i, 0)
+            self._generator.manual_seed(key)
+            torch.manual_seed(key)
+            with autocast(self.device, self.precision):
+                loss = model.loss(segment, self._generator)
+            count = float(segment.valid.sum())
+            named = {f"model_{n}" if n in RESERVED else n: x for n, x in loss.metrics.items()}
+            for name, value in {"loss": loss.total, **named}.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * count
+            frames += count
+        return sums, frames
 
     def segment(self, count: int) -> tuple[Segment, int]:
         """Up to ``count`` windows of different episodes and how many of their frames are the prompt.
 
         They are ``prompt + sample_frames`` long, or as long as the longest episode.
         """
-        longest = int(self.windows.dataset.lengths[self.windows.episodes].max())
+        longest = self.windows.longest
         if longest < 2:
             raise WorldloomError("All held-out episodes are a single frame long: there is nothing to dream.")
         prompt = min(self.config.prompt, longest - 1)

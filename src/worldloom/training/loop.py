@@ -64,7 +64,7 @@ def train(
     force: bool = False,
     echo: Callable[[str], None] | None = None,
 ) -> RunSummary:
-    """Train ``model`` on the train split of a :class:`worldloom.data.store.Dataset`, into the folder ``out``.
+    """Train ``model`` on the train split of a :class:`worldloom.Dataset` or :class:`worldloom.Mixture`, into ``out``.
 
     Called again with the same arguments it resumes from the newest whole checkpoint; on a CPU with ``steps`` given the
     outcome is bitwise as if it had never stopped. A finished run is left as it is. ``init`` is another run whose
@@ -99,8 +99,6 @@ def _train(
     force: bool,
     progress: Progress,
 ) -> RunSummary:
-    from worldloom.data.windows import Windows
-
     say = progress.say
     check_covers(dataset.spec, model.spec, f"the dataset {dataset.path}")
     whole = _configuration(model, dataset, config, init, describe, run.path)
@@ -128,10 +126,12 @@ def _train(
     precision = pick_precision(precision, device)
     length = config.length or old.get("length") or getattr(model, "window", None) or 16
     model.to(device)
-    windows = Windows(dataset, split="train", length=length)
+    windows = dataset.windows("train", length)
     held = HeldOut(dataset, config, length, device, precision)
     if held.why_not:
         say(f"No validation loss, and samples from training episodes: {held.why_not}")
+    if held.windows.left_out:
+        say(f"Validation is on the other data: {', '.join(held.windows.left_out)} has no held-out episode.")
     trainer = Trainer(run, model, windows, held, config, progress, device, precision)
     parameters = sum(p.numel() for p in trainer.updater.parameters)
     steps = config.steps if config.steps is not None else _stored_steps(begun, config)
@@ -242,7 +242,7 @@ def _configuration(
         "format": FORMAT,
         "model": describe_model(model),
         "train": to_json(config),
-        "data": {"path": _data_path(Path(dataset.path), out), "fingerprint": dataset.fingerprint},
+        "data": dataset.remembered(out),
         "init": None if init is None else Path(init).as_posix(),
         "describe": dict(describe or {}),
         "versions": versions(),
@@ -250,12 +250,6 @@ def _configuration(
     }
     plainly: dict[str, Any] = json.loads(json.dumps(whole))
     return plainly
-
-
-def _data_path(data: Path, run: Path) -> str:
-    """Where the data are: relative to the run where they lie inside it, so that both can be moved together."""
-    data, run = data.resolve(), run.resolve()
-    return data.relative_to(run).as_posix() if data.is_relative_to(run) else str(data)
 
 
 def _device(config: TrainConfig, old: Mapping[str, Any], say: Callable[[str], None]) -> torch.device:

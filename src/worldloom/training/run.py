@@ -192,6 +192,8 @@ def compare_runs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
         train = {k: v for k, v in config["train"].items() if k not in FREE}
         data = {"fingerprint": config["data"]["fingerprint"]}
+        for number, part in enumerate(config["data"].get("parts", [])):  # of a mixture: what changed in which
+            data[str(number)] = {n: part.get(n) for n in ("fingerprint", "share", "reading")}
         return {"train": train, "model": config["model"], "data": data, "init": config.get("init")}
 
     return differences(deciding(old), deciding(new))
