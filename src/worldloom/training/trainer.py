@@ -11,7 +11,7 @@ import torch
 
 from worldloom.contract import Segment, WorldloomError, WorldModel
 from worldloom.data.prefetch import prefetch
-from worldloom.data.windows import Windows
+from worldloom.data.windows import Batches
 from worldloom.files import DamagedFileError
 from worldloom.models.saved import save_model
 from worldloom.training.checkpoints import Checkpoint, newest_valid, save_checkpoint
@@ -37,7 +37,7 @@ class Trainer:
         self,
         run: RunFolder,
         model: WorldModel,
-        windows: Windows,
+        windows: Batches,
         held: HeldOut,
         config: TrainConfig,
         progress: Progress,
