@@ -5,17 +5,16 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
-import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 
 from worldloom.contract import WorldloomError
+from worldloom.plugins import load_module, missing, one_line, parameters, place
 
 EnvSource = str | Callable[..., Any]
 
@@ -72,19 +71,11 @@ def explained(label: str, doing: str) -> Iterator[None]:
     except WorldloomError:
         raise
     except gym.error.DependencyNotInstalled as error:
-        raise EnvError(f"{label} can't {doing}: {_one_line(error)} Try: pip install 'worldloom[envs]'.") from error
+        raise EnvError(f"{label} can't {doing}: {one_line(error)} Try: pip install 'worldloom[envs]'.") from error
     except gym.error.Error as error:
-        raise EnvError(f"{label} can't {doing}: {_one_line(error)}") from error
+        raise EnvError(f"{label} can't {doing}: {one_line(error)}") from error
     except Exception as error:
-        trace, place = error.__traceback__, ""
-        while trace is not None:
-            place = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})"
-            trace = trace.tb_next
-        raise EnvError(f"{label} can't {doing}: {type(error).__name__}: {_one_line(error)}{place}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or "no message."
+        raise EnvError(f"{label} can't {doing}: {type(error).__name__}: {one_line(error)}{place(error)}") from error
 
 
 # ------------------------------------------------------------------------------------ by name
@@ -94,7 +85,7 @@ def _by_name(name: str) -> tuple[Callable[..., Any], str | None]:
     """What makes the environment, and its registered id where it has one."""
     if ":" in name:
         module_name, _, attribute = name.partition(":")
-        module = _user_module(module_name, name)
+        module = load_module(module_name, name, EnvError)
         if hasattr(module, attribute):
             make = getattr(module, attribute)
             if not callable(make):
@@ -102,15 +93,7 @@ def _by_name(name: str) -> tuple[Callable[..., Any], str | None]:
             return make, None
         if attribute in gym.registry:  # importing the module registered it
             return gym.make, attribute
-        near = difflib.get_close_matches(attribute, _classes(module), 3)
-        raise EnvError(
-            f"Module {module_name!r} has no {attribute!r}. "
-            + (
-                f"Did you mean {' or '.join(map(repr, near))}?"
-                if near
-                else f"It has {_classes(module) or 'no classes'}."
-            )
-        )
+        raise missing(module, attribute, EnvError)
     for start, (package, module_name) in PACKAGES.items():
         if name.startswith(start) and name not in gym.registry:
             if importlib.util.find_spec(package) is None:
@@ -151,34 +134,8 @@ def _register(module_name: str) -> None:
         module.ALEInterface.setLoggerMode(module.LoggerMode.Error)
 
 
-def _user_module(module_name: str, name: str) -> Any:
-    if module_name.endswith(".py") or "/" in module_name or "\\" in module_name:
-        stem = Path(module_name.replace("\\", "/")).stem
-        raise EnvError(f"{name!r}: give a module, not a file: '{stem}:Class', from the folder it lies in.")
-    here = str(Path.cwd())
-    if "" not in sys.path and here not in sys.path:  # a console script does not start with the current folder on it
-        sys.path.insert(0, here)
-    try:
-        importlib.invalidate_caches()
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name == error.name or module_name.startswith(error.name + ".")):
-            raise EnvError(f"Importing {module_name!r} failed: {error}.") from error
-        raise EnvError(f"There is no module {module_name!r} in {here} or among the installed ones.") from error
-    except Exception as error:
-        raise EnvError(f"Importing {module_name!r} failed: {type(error).__name__}: {_one_line(error)}.") from error
-
-
 def _takes_render_mode(make: Callable[..., Any]) -> bool:
-    try:
-        parameters = inspect.signature(make).parameters.values()
-    except (TypeError, ValueError):  # some classes written in C have no signature
-        return False
-    return any(p.name == "render_mode" or p.kind == p.VAR_KEYWORD for p in parameters)
-
-
-def _classes(module: Any) -> list[str]:
-    return sorted(n for n, x in vars(module).items() if inspect.isclass(x) and issubclass(x, gym.Env))
+    return any(p.name == "render_mode" or p.kind == p.VAR_KEYWORD for p in (parameters(make) or {}).values())
 
 
 # ---------------------------------------------------------------------------------- the rest
