@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from worldloom.contract import WorldloomError as WorldloomError
     from worldloom.contract import WorldModel as WorldModel
     from worldloom.data.collect import collect as collect
+    from worldloom.data.mixture import Mixture as Mixture
     from worldloom.data.store import Dataset as Dataset
     from worldloom.data.store import DatasetWriter as DatasetWriter
     from worldloom.data.windows import Windows as Windows
@@ -48,6 +49,7 @@ _HOME = {
     "DreamEnv": "imagination.env",
     "DreamVectorEnv": "imagination.vector_env",
     "Loss": "contract",
+    "Mixture": "data.mixture",
     "Segment": "contract",
     "Sensor": "contract",
     "Spec": "contract",

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from worldloom.cli.common import parse, take
+from worldloom.cli.mix import MixFlags, mixing, spec_of, take_all
 from worldloom.contract import WorldloomError
 
 HELP = """worldloom train RECIPE --out RUN         a recipe, from the world to the model (worldloom recipes lists them)
 worldloom train --env ENV --out RUN      your environment: collects, then trains
-worldloom train --data DATA --out RUN    your data
+worldloom train --data DATA --out RUN    your data; several are mixed: --data A B --mix 3 1
 
 Every one explains its flags: worldloom train balls --help
 """
@@ -29,9 +30,9 @@ class Train:
     """Folder of the run. The same command in the same folder goes on where it stopped."""
     env: str | None = None
     """World to collect from: a built-in name, a Gymnasium id, or module:Class. Its options follow as --world.*"""
-    data: Path | None = None
-    """Dataset to train on, or recordings that are imported into OUT/data first (their options: --import.*); by default
-    one is collected into OUT/data."""
+    data: tuple[Path, ...] | None = None
+    """Dataset to train on, or recordings that are imported into OUT/data first (their options: --import.*); several are
+    mixed. By default one is collected into OUT/data."""
     family: str | None = None
     """Model family for your own world or data: diffusion or recurrent. Its options follow as --model.*"""
     init: Path | None = None
@@ -52,13 +53,13 @@ class Train:
 
 def train(args: list[str]) -> int:
     """`worldloom train ...`."""
-    from worldloom.data import Dataset
     from worldloom.data.sources import ImportConfig
     from worldloom.recipes import find, finetune, own
     from worldloom.recipes.run import run_recipe
 
     name = args.pop(0) if args and not args[0].startswith("-") else None
-    env, family, data = take(args, "--env"), take(args, "--family"), take(args, "--data", keep=True)
+    env, family, datas = take(args, "--env"), take(args, "--family"), take_all(args, "--data")
+    data = datas[0] if datas else None
     if name is not None and env is not None and data is not None:
         raise WorldloomError("Give --env to collect, or --data for what was collected before, not both.")
     if name is not None:
@@ -72,7 +73,7 @@ def train(args: list[str]) -> int:
     elif env is not None:
         recipe = own.from_env(env, family)
     elif data is not None:
-        recipe = own.from_data(Dataset(data).spec if (Path(data) / "dataset.json").is_file() else None, family)
+        recipe = own.from_data(spec_of(datas, take_all(list(args), "--sensors")), family)
     elif "--help" in args or "-h" in args:
         print(HELP)
         return 0
@@ -89,7 +90,8 @@ def train(args: list[str]) -> int:
     # The recipe's parts as flags: --model.history 8, --train.lr 1e-3, --collect.episodes 50, --world.balls 3
     shown = ("model", "train") if data is not None else ("model", "train", "collect", "world")
     parts = {p: getattr(recipe, p) for p in shown if getattr(recipe, p) is not None}
-    raw = data is not None and not (Path(data) / "dataset.json").is_file()
+    raw = any(not (Path(d) / "dataset.json").is_file() for d in datas)
+    args += ["--data", *datas] if datas else []
     fields: list[tuple[str, Any, Any]] = [
         (p, type(v), field(default_factory=partial(_same, v))) for p, v in parts.items()
     ]
@@ -102,7 +104,7 @@ def train(args: list[str]) -> int:
     kind = dataclasses.make_dataclass(
         "TrainFlags",
         fields,
-        bases=(Train,),
+        bases=(Train, MixFlags) if datas else (Train,),
         kw_only=True,
     )
     kind.__doc__ = f"{recipe.name}: {recipe.about}"
@@ -112,7 +114,8 @@ def train(args: list[str]) -> int:
     how = {"importing": flags.importing, "skip_bad": flags.skip_bad} if raw else {}
     if note is not None:
         print(note)
-    summary = run_recipe(recipe, flags.out, data=flags.data, init=flags.init, force=flags.force, **how)
+    mix = mixing(flags) if datas else {}
+    summary = run_recipe(recipe, flags.out, data=flags.data, mix=mix, init=flags.init, force=flags.force, **how)
     print(f"{flags.out}: {summary.steps} steps in {summary.train_seconds:.0f} s.")
     print(f"Next: worldloom imagine {flags.out} --out dream.mp4; worldloom evaluate {flags.out}")
     return 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from worldloom.data.episode import DataError, Episode
+    from worldloom.data.mixture import Mixture
     from worldloom.data.store import Dataset, DatasetWriter
     from worldloom.data.windows import Windows
 
@@ -18,10 +19,11 @@ _HOME = {
     "Dataset": "store",
     "DatasetWriter": "store",
     "Episode": "episode",
+    "Mixture": "mixture",
     "Windows": "windows",
 }
 
-__all__ = ["DataError", "Dataset", "DatasetWriter", "Episode", "Windows"]
+__all__ = ["DataError", "Dataset", "DatasetWriter", "Episode", "Mixture", "Windows"]
 
 
 def __getattr__(name: str) -> Any:

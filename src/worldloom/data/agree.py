@@ -55,7 +55,9 @@ def agree(names: Sequence[str], specs: Sequence[Spec], terms: Terms) -> tuple[Sp
             return None
 
     sensors = settle(_sensors, specs, terms)
-    shown = settle(_shown, specs, sensors, terms) if sensors is not None else None
+    if sensors is None:  # then what they have in common is still looked at, so that all is said at once
+        sensors = [{n: n for n in specs[0].shown if all(n in s.shown for s in specs)} for _ in specs]
+    shown = settle(_shown, specs, sensors, terms)
     given = settle(_given, specs, terms)
     action = settle(agree_actions, [s.action for s in specs], terms.actions)
     rate = settle(_rate, [s.fps for s in specs], terms.fps)

@@ -16,7 +16,7 @@ from torch import Tensor
 from worldloom.configs import to_json
 from worldloom.contract import Segment, Spec, mix, row_keys
 from worldloom.data.actions import Actions, describe_action
-from worldloom.data.adapt import Reading, View
+from worldloom.data.adapt import NOWHERE, Reading, View
 from worldloom.data.agree import Terms, agree
 from worldloom.data.episode import DataError
 from worldloom.data.index import canonical
@@ -265,8 +265,12 @@ def describe_reading(source: Dataset, part: Dataset) -> str:
         said.append(f"every {part.reading.stride}. frame")
     elif source.spec.fps != part.spec.fps:
         said.append(f"{source.spec.fps:g} frames/s taken for {part.spec.fps:g}")
-    if source.spec.action != part.spec.action:
-        said.append(f"actions {describe_action(source.spec.action)} read as {describe_action(part.spec.action)}")
+    own, common, places = source.spec.action, part.spec.action, part.reading.action
+    if own is not None and common is not None and places is not None:
+        labels = [common.names[p] if common.names else str(p) for p in places if p != NOWHERE]
+        said.append(f"its {describe_action(own)} read as {', '.join(labels)}" if len(labels) <= 8 else "actions mapped")
+    elif own != common:
+        said.append(f"actions {describe_action(own)} read as {describe_action(common)}")
     return "; ".join(said)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from worldloom.contract import Segment, State, WorldloomError, WorldModel, check_covers
-from worldloom.data.store import Dataset
+from worldloom.evaluation.datasets import open_data
 from worldloom.evaluation.figures import Tracked, action_figure, object_figures, picture_figures, track
 from worldloom.evaluation.heldout import HeldOut, draw
 from worldloom.evaluation.report import Evidence, render
@@ -70,15 +70,16 @@ def evaluate(
     model.require("decode")
     if not model.spec.images:
         raise WorldloomError(f"The model in {run} dreams {sorted(model.spec.shown)} and no picture to measure.")
-    config = read_json(run / "config.json") if (run / "config.json").exists() else {}
-    dataset = Dataset(find_data(run, config, data))
+    config = read_json(run / "config.json", sealed=True) if (run / "config.json").exists() else {}
+    dataset, own, remarks = open_data(run, config, data)
+    for remark in remarks:
+        say(remark)
 
     check_covers(dataset.spec, model.spec, f"the dataset {dataset.path}")
-    trained = (config.get("data") or {}).get("fingerprint")
-    if data is not None and out is None and trained not in (None, dataset.fingerprint):
+    if data is not None and out is None and not own:
         raise WorldloomError(
-            f"{data} is not the dataset that {run} was trained on; its report would take the place of the run's own. "
-            "Say where to write it: --out FOLDER."
+            f"{data} is not the dataset that {run} was trained on (of several: the first); its report would take the "
+            "place of the run's own. Say where to write it: --out FOLDER."
         )
     sensor = next(iter(model.spec.images))
     if sensor not in dataset.spec.images:
@@ -87,7 +88,7 @@ def evaluate(
             f"{sorted(dataset.spec.shown)}. Give a dataset of the same world by --data."
         )
     held = draw(dataset, starts, prompt, horizon, count_horizon, seed)
-    notes = [*held.notes, *_data_notes(config, dataset)]
+    notes = [*held.notes, *remarks]
     position = _positions(held)
     length = max(held.horizon, count_horizon) if position is not None else held.horizon
     count, groups = len(held.episodes), held.episodes
@@ -144,33 +145,6 @@ def evaluate(
     write_atomic(folder / "report.html", page.encode("utf-8"))
     say(f"{report.verdict.headline}\nSee {folder / 'report.html'}")
     return result
-
-
-def find_data(run: Path, config: Mapping[str, Any], data: str | Path | None) -> Path:
-    """The dataset's folder: ``data``, or the one in the run's config.json, which is absolute or inside the run."""
-    if data is not None:
-        return Path(data)
-    section = config.get("data") if isinstance(config, Mapping) else None
-    named = section.get("path") if isinstance(section, Mapping) else None
-    if not named:
-        raise WorldloomError(
-            f"{run} does not say which dataset it was trained on (no config.json with data.path). Give one by --data."
-        )
-    candidates = [run / named]  # absolute, or inside the run
-    for candidate in candidates:
-        if (candidate / "dataset.json").exists():
-            return candidate
-    raise WorldloomError(
-        f"The dataset {named!r} of {run} is not there any more (looked for {', '.join(map(str, candidates))}). "
-        "Give its folder by --data."
-    )
-
-
-def _data_notes(config: Mapping[str, Any], dataset: Dataset) -> list[str]:
-    trained = (config.get("data") or {}).get("fingerprint")
-    if trained and trained != dataset.fingerprint:
-        return ["The dataset is not as it was in training: episodes were added, or it is another one."]
-    return []
 
 
 def _positions(held: HeldOut) -> np.ndarray | None:

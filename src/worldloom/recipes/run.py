@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import torch
 
 from worldloom.configs import to_json
 from worldloom.contract import WorldloomError
-from worldloom.data import Dataset
+from worldloom.data import Dataset, Mixture
+from worldloom.data.mixture import part_names
 from worldloom.data.sources import ImportConfig
 from worldloom.recipes.base import Recipe
 from worldloom.recipes.own import fit
@@ -85,25 +86,34 @@ def open_data(
     own: Path,
     config: ImportConfig | None = None,
     *,
+    begun: bool = False,
     skip_bad: bool = False,
     say: Callable[[str], None] = print,
 ) -> Dataset:
-    """The dataset in ``data``; other people's recordings are imported into the run's folder ``own`` first, once."""
+    """The dataset in ``data``; other people's recordings are imported into the run's folder ``own`` first, once:
+    not again when training has ``begun``."""
     from worldloom.data.importing import import_data, imported_from
 
     if (data / "dataset.json").is_file():
         return Dataset(data)
-    if (own.parent / "config.json").exists() and imported_from(own) == data.resolve():
+    if begun and imported_from(own) == data.resolve():
         return Dataset(own)  # the run has begun: recordings that were added, or are gone, do not concern it
     with progress_bar("recordings") as progress:
         return import_data(data, own, config, skip_bad=skip_bad, say=say, progress=progress)
+
+
+def mix_data(data: Sequence[Path], mix: Mapping[str, Any], open_one: Callable[[Path], Dataset]) -> Dataset | Mixture:
+    """The one dataset as it is, or several, or one that is read otherwise, as a mixture; ``mix``: its arguments."""
+    opened = [open_one(path) for path in data]
+    return opened[0] if len(opened) == 1 and not mix else Mixture(opened, **mix)
 
 
 def run_recipe(
     recipe: Recipe,
     out: Path,
     *,
-    data: Path | None = None,
+    data: Path | Sequence[Path] | None = None,
+    mix: Mapping[str, Any] | None = None,
     init: Path | None = None,
     force: bool = False,
     importing: ImportConfig | None = None,
@@ -112,14 +122,26 @@ def run_recipe(
 ) -> RunSummary:
     """Train a recipe into the folder ``out``. Without ``data`` its dataset is collected into ``out``/data first.
 
-    ``data`` is a dataset, or recordings that are imported into ``out``/data, as ``importing`` and ``skip_bad`` say.
+    ``data`` is a dataset, or recordings that are imported into ``out``/data, as ``importing`` and ``skip_bad`` say; or
+    several, which are mixed as ``mix``, the further arguments of :class:`worldloom.Mixture`, says.
     """
     from worldloom.models import family
 
     own = out / "data"
+    begun = (out / "config.json").exists()
+    dataset: Dataset | Mixture
     if data is not None:
-        dataset = open_data(data, own, importing, skip_bad=skip_bad, say=say)
-    elif (out / "config.json").exists() and (own / "dataset.json").exists():
+        several = [data] if isinstance(data, Path) else list(data)
+        names = part_names(several)
+        folders = {d: own if len(several) == 1 else own / n for d, n in zip(several, names, strict=True)}
+
+        def open_one(path: Path) -> Dataset:
+            return open_data(path, folders[path], importing, begun=begun, skip_bad=skip_bad, say=say)
+
+        dataset = mix_data(several, mix or {}, open_one)
+        for note in dataset.notes() if isinstance(dataset, Mixture) else ():
+            say(note)
+    elif begun and (own / "dataset.json").exists():
         dataset = Dataset(own)  # the run has begun: topping its data up now would make it another run
     else:
         dataset = collect_data(recipe, own, say)

@@ -13,8 +13,8 @@ from torch import Tensor
 from worldloom.configs import from_json
 from worldloom.contract import Segment, Spec, WorldloomError, check_covers
 from worldloom.data import Dataset, Windows
-from worldloom.evaluation.evaluate import find_data
-from worldloom.files import read_json
+from worldloom.evaluation.datasets import open_data
+from worldloom.files import read_json, sweep
 from worldloom.imagination.rollout import imagine
 from worldloom.imagination.starts import load_starts
 from worldloom.imagination.video import contact_sheet, side_by_side, write_image, write_video
@@ -53,7 +53,8 @@ def imagine_video(
     config = read_json(run / "config.json") if (run / "config.json").exists() else {}
     dataset, truth = None, dict[str, np.ndarray]()
     try:
-        dataset = Dataset(find_data(run, config, data))
+        dataset, _, remarks = open_data(run, config, data)
+        yield from remarks
     except WorldloomError as error:
         if data is not None:
             raise
