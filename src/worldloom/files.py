@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,15 @@ from safetensors.torch import save as _save_bytes
 from torch import Tensor
 
 from worldloom.contract import WorldloomError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+SEAL = 32
+"""Hexadecimal digits of the sha256 that seals a JSON file."""
+_ABANDONED = 3600.0  # seconds after which a temporary file is nobody's, where the system has no locks
 
 
 class DamagedFileError(WorldloomError):
@@ -35,25 +47,62 @@ def write_atomic(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
+            _mark_alive(handle)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+            Path(temporary).chmod(0o644)
+            if fcntl is not None:  # while it is locked; Windows can't rename an open file
+                Path(temporary).replace(path)
+        if fcntl is None:
+            Path(temporary).replace(path)
     except OSError as error:
         if temporary:
-            Path(temporary).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the disk may refuse this too; sweep() gets it later
+                Path(temporary).unlink(missing_ok=True)
         raise WorldloomError(
-            f"Can't write {path}: {error.strerror or error}. Free some space or choose a folder you may write to; "
+            f"Can't write {path}: {reason(error)}. Free some space or choose a folder you may write to; "
             "what was there before is untouched."
         ) from error
     try:
         sync_folder(path.parent)
     except OSError as error:
         raise WorldloomError(
-            f"Wrote {path}, but can't make sure that it survives a power cut: {error.strerror or error}. "
-            "Check the disk."
+            f"Wrote {path}, but can't make sure that it survives a power cut: {reason(error)}. Check the disk."
         ) from error
+
+
+def reason(error: OSError) -> str:
+    """What the operating system says, without Python's number and quotes."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _mark_alive(descriptor: int) -> None:
+    """Lock a temporary file for as long as it is open, so that :func:`sweep` leaves it alone."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove temporary files of killed writers of ``folder``/``name`` (a pattern). Those in use are left alone."""
+    for stray in folder.glob(f".{name}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if _abandoned(stray):
+                stray.unlink()
+
+
+def _abandoned(temporary: Path) -> bool:
+    if fcntl is None:
+        return time.time() - temporary.stat().st_mtime > _ABANDONED
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def sync_folder(folder: Path) -> None:
@@ -67,21 +116,66 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, indented, ending in a newline. NaN is refused: it is not JSON."""
+def seal(value: Mapping[str, Any]) -> str:
+    """The first digits of the sha256 over a JSON object, in whatever order its fields stand."""
+    plain = json.loads(json.dumps(value, allow_nan=False))  # keys as the file has them
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:SEAL]
+
+
+def write_json(path: Path, value: Any, *, sealed: bool = False) -> None:
+    """Write JSON atomically, indented, ending in a newline. NaN is refused: it is not JSON.
+
+    ``sealed``: an object gets one more field, ``check``, by which :func:`read_json` finds any later change.
+    """
+    if sealed:
+        value = {**value, "check": seal(value)}
     write_atomic(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON, with a :class:`DamagedFileError` that names the file where it can't be read."""
+def read_json(path: Path, *, sealed: bool = False) -> Any:
+    """Read JSON, with a :class:`DamagedFileError` that names the file where it can't be read.
+
+    Stricter than Python: NaN, infinite numbers and fields that stand twice are refused. ``sealed``: the field
+    ``check`` of :func:`write_json` is verified and left out (an object without one is taken as it is).
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        found = parse_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise WorldloomError(f"{path} does not exist.") from error
     except OSError as error:
-        raise WorldloomError(f"Can't read {path}: {error.strerror or error}.") from error
+        raise WorldloomError(f"Can't read {path}: {reason(error)}.") from error
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is not valid JSON ({error}). Restore it or make it anew.") from error
+    if sealed and isinstance(found, dict) and "check" in found:
+        check = found.pop("check")
+        if check != seal(found):
+            raise DamagedFileError(
+                f"{path} is damaged: its contents do not match its check. Restore it or make it anew."
+            )
+    return found
+
+
+def parse_json(text: str | bytes) -> Any:
+    """``json.loads`` that raises ValueError for NaN, infinite numbers, and fields that stand twice."""
+    return json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_once_each)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large a number")
+    return value
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a field stands there twice")
+    return found
 
 
 def tensors_hash(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
@@ -111,16 +205,22 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError as error:
         raise WorldloomError(f"{path} does not exist.") from error
     except OSError as error:
-        raise WorldloomError(f"Can't read {path}: {error.strerror or error}.") from error
+        raise WorldloomError(f"Can't read {path}: {reason(error)}.") from error
     try:
         length = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + length])["__metadata__"]
         meta, digest = json.loads(header["meta"]), header["sha256"]
         tensors = _load_bytes(data)
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        whole = isinstance(meta, dict) and tensors_hash(tensors, meta) == digest
+    except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError, OverflowError) as error:
         raise DamagedFileError(
-            f"{path} is truncated or not a worldloom file ({error}). Use another checkpoint or copy it again."
+            f"{path} is truncated or not a worldloom file ({_short(error)}). Use another checkpoint or copy it again."
         ) from error
-    if not isinstance(meta, dict) or tensors_hash(tensors, meta) != digest:
+    if not whole:
         raise DamagedFileError(f"{path} is damaged: its contents do not match its hash. Use another checkpoint.")
     return tensors, meta
+
+
+def _short(error: Exception, limit: int = 200) -> str:
+    text = str(error)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

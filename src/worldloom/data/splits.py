@@ -9,7 +9,7 @@ import numpy as np
 
 from worldloom.contract import WorldloomError
 from worldloom.data.episode import DataError
-from worldloom.files import read_json, write_json
+from worldloom.files import DamagedFileError, read_json, sweep, write_json
 
 SPLITS = "splits.json"
 BLOCK = 20
@@ -46,11 +46,15 @@ def stored_seed(folder: Path, seed: int = 0) -> int:
     """The seed in ``splits.json``; where there is none yet, ``seed`` is written there (if the folder lets us)."""
     path = folder / SPLITS
     if not path.exists():
+        sweep(folder, SPLITS)
         try:
-            write_json(path, {"format": "worldloom-splits", "version": 1, "seed": seed, "block": BLOCK})
+            write_json(path, {"format": "worldloom-splits", "version": 1, "seed": seed, "block": BLOCK}, sealed=True)
         except WorldloomError:
             return seed  # a read-only folder: the default seed gives the same split every time
-    found = read_json(path)
+    try:
+        found = read_json(path, sealed=True)
+    except DamagedFileError as error:
+        raise DataError(f"{error} Do not delete it, or tests may leak.") from error
     expected = isinstance(found, dict) and found.get("format") == "worldloom-splits" and found.get("version") == 1
     if not expected or found.get("block") != BLOCK or type(found.get("seed")) is not int:
         raise DataError(f"{path} is damaged or of another version. Restore it; do not delete it, or tests may leak.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -18,7 +19,7 @@ from worldloom.data.episode import DataError, Episode
 from worldloom.data.index import HEADER, INDEX, Index, canonical, make_line, read_header, read_index, write_header
 from worldloom.data.layout import ALIGN, Layout, pack
 from worldloom.data.shards import Shards, shard_path
-from worldloom.files import sync_folder
+from worldloom.files import reason, sweep, sync_folder
 
 LOCK = "writer.lock"
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
@@ -111,7 +112,7 @@ class DatasetWriter:
             self._write(data, begin)
         except OSError as error:
             raise DataError(
-                f"Can't write {shard_path(self.path, self._shard)}: {error.strerror or error}. Free some space; the "
+                f"Can't write {shard_path(self.path, self._shard)}: {reason(error)}. Free some space; the "
                 f"{self._count} episodes before this one are safe."
             ) from error
         self._pending.append(line)
@@ -151,8 +152,13 @@ class DatasetWriter:
         if self._data is None:
             path = shard_path(self.path, self._shard)
             path.parent.mkdir(exist_ok=True)
-            self._data = os.open(path, _FLAGS, 0o644)
-            sync_folder(path.parent)
+            descriptor = os.open(path, _FLAGS, 0o644)
+            try:
+                sync_folder(path.parent)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            self._data = descriptor
         return self._data
 
     def flush(self) -> None:
@@ -167,21 +173,24 @@ class DatasetWriter:
             new = not (self.path / INDEX).exists()
             descriptor = os.open(self.path / INDEX, _FLAGS, 0o644)
             try:
+                if os.fstat(descriptor).st_size > self._size:  # what an earlier failure could not take back
+                    os.ftruncate(descriptor, self._size)
                 os.lseek(descriptor, self._size, os.SEEK_SET)
                 lines = b"".join(self._pending)
                 try:
                     _write_all(descriptor, lines)
                     self._sync(descriptor)
+                    if new:
+                        sync_folder(self.path)
                 except BaseException:
-                    os.ftruncate(descriptor, self._size)
+                    with contextlib.suppress(OSError):
+                        os.ftruncate(descriptor, self._size)
                     raise
             finally:
                 os.close(descriptor)
-            if new:
-                sync_folder(self.path)
         except OSError as error:
             raise DataError(
-                f"Can't write the index of {self.path}: {error.strerror or error}. Free some space and go on; "
+                f"Can't write the index of {self.path}: {reason(error)}. Free some space and go on; "
                 f"{len(self._pending)} episodes wait."
             ) from error
         self._size += len(lines)
@@ -196,7 +205,7 @@ class DatasetWriter:
             waiting = len(self._pending)
             self._broken, self._pending = True, []
             raise DataError(
-                f"{self.path}: the disk failed to keep what was written ({error.strerror or error}). {waiting} "
+                f"{self.path}: the disk failed to keep what was written ({reason(error)}). {waiting} "
                 "episodes are lost, the ones before are safe. See to the disk, then open a new writer."
             ) from error
 
@@ -262,8 +271,9 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _prepare(folder: Path, spec: Spec, info: dict[str, Any]) -> None:
-    """Write the header of a new dataset."""
+    """Write the header of a new dataset; remove what killed writers left."""
     _refuse_foreign(folder)
+    sweep(folder)
     if (folder / HEADER).exists():
         return
     try:
@@ -288,4 +298,4 @@ def _cut_orphans(folder: Path, index: Index) -> None:
             elif size is not None and path.stat().st_size > size:
                 os.truncate(path, size)
     except OSError as error:
-        raise DataError(f"Can't tidy {folder} after a crash: {error.strerror or error}.") from error
+        raise DataError(f"Can't tidy {folder} after a crash: {reason(error)}.") from error

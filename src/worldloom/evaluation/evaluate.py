@@ -20,7 +20,7 @@ from worldloom.evaluation.report import Evidence, render
 from worldloom.evaluation.schema import DataInfo, Figure, Report, RunInfo, Setting, to_json
 from worldloom.evaluation.statistics import bootstrap
 from worldloom.evaluation.verdict import judge
-from worldloom.files import read_json, tensors_hash, write_atomic, write_json
+from worldloom.files import read_json, sweep, tensors_hash, write_atomic, write_json
 from worldloom.imagination import absorb, imagine
 from worldloom.imagination.rollout import given_once
 from worldloom.models.saved import describe_model, load_model
@@ -141,7 +141,9 @@ def evaluate(
     folder = Path(out) if out is not None else run
     result = to_json(report)
     page = render(report, Evidence(shown, true, dream, tracked, model.spec.fps))
-    write_json(folder / "report.json", result)
+    for name in ("report.json", "report.html"):
+        sweep(folder, name)
+    write_json(folder / "report.json", result, sealed=True)
     write_atomic(folder / "report.html", page.encode("utf-8"))
     say(f"{report.verdict.headline}\nSee {folder / 'report.html'}")
     return result
@@ -242,7 +244,7 @@ def _speed(model: WorldModel, held: HeldOut, seed: int) -> Figure:
 def _train_seconds(run: Path, config: Mapping[str, Any], seed: int, notes: list[str]) -> Figure:
     """Training time as the trainer wrote it down."""
     file = run / "summary.json"
-    summary = read_json(file) if file.exists() else {}
+    summary = read_json(file, sealed=True) if file.exists() else {}
     value = summary.get("train_seconds") if isinstance(summary, Mapping) else None
     if not isinstance(value, (int, float)):
         value = None

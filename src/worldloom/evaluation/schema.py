@@ -175,7 +175,7 @@ def parse(data: Any, where: str = "report") -> Report:
     """Check the JSON of a report against the schema and return it typed; :class:`ConfigError` names what is wrong."""
     if not isinstance(data, Mapping) or data.get("schema") != SCHEMA or not isinstance(data.get("details"), Mapping):
         raise ConfigError(f"{where} is not a report of schema {SCHEMA!r}. Write it anew with `worldloom evaluate`.")
-    rest = {k: v for k, v in data.items() if k not in ("schema", "details")}
+    rest = {k: v for k, v in data.items() if k not in ("schema", "details", "check")}
     figures: dict[str, Any] = {}
     for name, detail in data["details"].items():
         figures[name] = dict(detail)
@@ -191,6 +191,6 @@ def load_report(path: Path) -> Report:
     """Read and check a report.json, or the one in a run's folder."""
     file = Path(path) / "report.json" if Path(path).is_dir() else Path(path)
     try:
-        return parse(read_json(file), str(file))
+        return parse(read_json(file, sealed=True), str(file))
     except ConfigError as error:
         raise DamagedFileError(str(error)) from error

@@ -50,7 +50,7 @@ def imagine_video(
     if not model.spec.images:
         raise WorldloomError(f"The model in {run} dreams {sorted(model.spec.shown)} and no picture to show.")
     sensor = next(iter(model.spec.images))
-    config = read_json(run / "config.json") if (run / "config.json").exists() else {}
+    config = read_json(run / "config.json", sealed=True) if (run / "config.json").exists() else {}
     dataset, truth = None, dict[str, np.ndarray]()
     try:
         dataset, _, remarks = open_data(run, config, data)
@@ -77,6 +77,7 @@ def imagine_video(
     dream = imagine(model, segment.time(slice(0, prompt)), given, frames, seed=seed)
     dreamed = dream.obs[sensor][0].cpu().numpy()
     both = side_by_side(real, dreamed, (whose, "dream"), prompt=prompt)
+    sweep(out.parent, out.name)
     if out.suffix.lower() == ".png":
         write_image(out, contact_sheet(both[:: max(1, len(both) // 24)]))
     else:

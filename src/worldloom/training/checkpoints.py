@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from worldloom.contract import WorldloomError
-from worldloom.files import DamagedFileError, load_tensors, save_tensors
+from worldloom.files import DamagedFileError, load_tensors, reason, save_tensors
 
 _NAME = re.compile(r"step_(\d{8,})\.safetensors")
 
@@ -51,7 +52,8 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], meta
     save_tensors(path, tensors, {**meta, "step": step})
     older = [old for at, old in list_checkpoints(folder) if at < step]
     for old in older[max(0, keep - 1) :]:
-        old.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the new one is safe; what can't be deleted now goes after the next save
+            old.unlink(missing_ok=True)
     return path
 
 
@@ -70,8 +72,12 @@ def newest_valid(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
             return Checkpoint(step, tensors, meta)
         except DamagedFileError:
             aside = path.with_name(path.name + ".damaged")
-            path.replace(aside)
-            say(f"Checkpoint {path.name} is damaged (kept as {aside.name}); trying the one before it.")
+            try:
+                path.replace(aside)
+                kept = f"kept as {aside.name}"
+            except OSError as error:  # a folder that can't be written to: it may stay where it is
+                kept = f"can't be put aside: {reason(error)}"
+            say(f"Checkpoint {path.name} is damaged ({kept}); trying the one before it.")
         except WorldloomError as error:
             say(f"{error} Trying the checkpoint before it.")
     lost = sorted(p.name for p in folder.glob("*.damaged")) if folder.is_dir() else []

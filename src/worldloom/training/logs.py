@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import os
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from worldloom.contract import WorldloomError
-from worldloom.files import write_atomic
+from worldloom.files import parse_json, reason, write_atomic
 
 RESERVED = frozenset(("kind", "step", "loss", "lr", "grad_norm", "frames_per_second", "steps_per_second", "seconds"))
 """Names of the log's own fields; a model's metric of such a name is logged as ``model_<name>``."""
@@ -29,21 +32,40 @@ def plain(value: Any) -> Any:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """All whole records of a log, in order. A line torn by a crash is left out."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_bytes().splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and isinstance(record.get("step"), int):
-            records.append(record)
-    return records
+    return read_lines(path)[0]
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """As :func:`read_log`, and the number of damaged lines, a last one without its end not among them."""
+    try:
+        data = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise WorldloomError(f"Can't read {path}: {reason(error)}.") from error
+    *lines, torn = data.split(b"\n")
+    records = [_record(line) for line in lines]
+    last = _record(torn)
+    return [r for r in [*records, last] if r is not None], sum(r is None for r in records)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The record of a line; None where it is no record, or not the one that was written."""
+    try:
+        record = parse_json(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        return None
+    check = record.pop("check", None)  # absent in lines that others wrote
+    return record if check is None or check == _check(record) else None
+
+
+def _check(record: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(record).encode()):08x}"
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
-    return (json.dumps(plain(record), allow_nan=False) + "\n").encode()
+    flat = plain(record)
+    return (json.dumps({**flat, "check": _check(flat)}, allow_nan=False) + "\n").encode()
 
 
 class JsonLog:
@@ -51,26 +73,45 @@ class JsonLog:
 
     def __init__(self, path: Path, upto: int):
         self.path = path
-        kept = [r for r in read_log(path) if r["step"] <= upto]
-        write_atomic(path, b"".join(_line(r) for r in kept))
-        self._file: BinaryIO = path.open("ab", buffering=0)
+        records, self.damaged = read_lines(path)
+        """Lines that were found damaged and are left out."""
+        kept = b"".join(_line(r) for r in records if r["step"] <= upto)
+        write_atomic(path, kept)
+        self._waiting = b""
+        self._size = len(kept)
+        try:
+            self._file: BinaryIO = path.open("ab", buffering=0)
+        except OSError as error:
+            raise WorldloomError(f"Can't write {path}: {reason(error)}. Choose a folder you may write to.") from error
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record. Raises :class:`WorldloomError` on a full disk, leaving no torn line behind."""
-        before = self._file.tell()
-        data = _line(record)
+        """Append one record. Raises :class:`WorldloomError` on a full disk, leaving no torn line behind; the record
+        then waits, and is written with the next one."""
+        self._waiting += _line(record)
+        self._flush()
+
+    def _flush(self) -> None:
         try:
-            if self._file.write(data) != len(data):
-                raise OSError("only part of a line was written")
+            if self._file.tell() != self._size:
+                self._file.truncate(self._size)  # a part that the disk took before it refused the rest
+            if self._waiting and self._file.write(self._waiting) != len(self._waiting):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            self._file.truncate(before)
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._size)
             raise WorldloomError(
-                f"Can't write {self.path}: {error.strerror or error}. Free some space; what was logged is untouched."
+                f"Can't write {self.path}: {reason(error)}. Free some space; what was logged is untouched."
             ) from error
+        self._size += len(self._waiting)
+        self._waiting = b""
 
     def sync(self) -> None:
         """Make all records durable: a checkpoint must never know more than the log."""
-        os.fsync(self._file.fileno())
+        self._flush()
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise WorldloomError(f"Can't keep {self.path}: {reason(error)}. Check the disk.") from error
 
     def close(self) -> None:
         """Close the file."""

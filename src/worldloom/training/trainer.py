@@ -6,13 +6,14 @@ import contextlib
 import statistics
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
 from worldloom.contract import Segment, WorldloomError, WorldModel
 from worldloom.data.prefetch import prefetch
 from worldloom.data.windows import Batches
-from worldloom.files import DamagedFileError
+from worldloom.files import DamagedFileError, reason
 from worldloom.models.saved import save_model
 from worldloom.training.checkpoints import Checkpoint, newest_valid, save_checkpoint
 from worldloom.training.config import TrainConfig
@@ -76,13 +77,14 @@ class Trainer:
             "skips": self.updater.skips,
             "means": self.means.state(),
             "last": {name: repr(value) for name, value in self.last.items()},
+            "config": self.run.written,
         }
         try:
             self._log.sync()
             save_checkpoint(self.run.checkpoints, self.step, tensors, meta, self.config.keep)
         except OSError as error:  # what write_atomic does not meet: flushing folders, deleting old files
             raise WorldloomError(
-                f"Can't save in {self.run.path}: {error.strerror or error}. Earlier checkpoints are untouched."
+                f"Can't save in {self.run.path}: {reason(error)}. Check the disk; earlier checkpoints are untouched."
             ) from error
         self._saved_at, self._saved_step = time.monotonic(), self.step
         self.save_weights()
@@ -101,7 +103,7 @@ class Trainer:
             return False
         try:
             self._restore(found)
-        except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise DamagedFileError(f"The checkpoint of step {found.step} does not fit this model: {error}") from error
         return True
 
@@ -149,8 +151,11 @@ class Trainer:
             validation = time.monotonic() - at
             at = time.monotonic()
             if self.config.sample_every != 0:
-                self.held.filmstrip(self.model, self.run.samples / "timing.png")
-                (self.run.samples / "timing.png").unlink(missing_ok=True)
+                picture = self.run.samples / "timing.png"
+                with self._forgiving():
+                    self.held.filmstrip(self.model, picture)
+                with contextlib.suppress(OSError):
+                    picture.unlink(missing_ok=True)
             sample = time.monotonic() - at
         finally:
             self.model.load_state_dict(before)
@@ -196,7 +201,8 @@ class Trainer:
         began, before = time.monotonic(), self.total_seconds
         with self._batches(self.step, self.steps) as batches:
             at = time.perf_counter()
-            for segment in batches:
+            while self.step < self.steps:
+                segment = self._next(batches)
                 try:
                     update = self.updater.step(segment, self.step, self.steps)
                 except NonFiniteError as error:
@@ -209,27 +215,62 @@ class Trainer:
                     self._stop(stop.signum)
                 at = time.perf_counter()
 
+    def _next(self, batches: Iterator[Segment]) -> Segment:
+        """The coming batch. Where it can't be made (a file vanished, memory ran out) all steps are saved first."""
+        try:
+            return next(batches)
+        except (WorldloomError, OSError, MemoryError) as error:
+            why = str(error).rstrip(".")
+            if isinstance(error, MemoryError):
+                why = "there is not enough memory for it, so try a smaller batch"
+            raise WorldloomError(
+                f"The batch of step {self.step + 1} can't be read: {why}. Training stopped; {self._keep()}. Mend it "
+                "and run the same command again to go on."
+            ) from error
+
+    def _keep(self) -> str:
+        """Save what is not saved yet, where the disk lets us; says what is safe."""
+        before = f"the checkpoint of step {self._saved_step} is untouched" if self._saved_step else "nothing was saved"
+        if self.step == self._saved_step:
+            return before
+        try:
+            self.save()
+        except WorldloomError as error:
+            return f"{before} ({error})"
+        return f"everything up to step {self.step} is saved"
+
+    @contextlib.contextmanager
+    def _forgiving(self) -> Iterator[None]:
+        """Inside, a disk that refuses a picture or a line of the log stops the training only where it shall."""
+        try:
+            yield
+        except WorldloomError as error:
+            if self.config.save_errors == "stop":
+                raise
+            self.progress.say(f"{error} Training goes on.")
+
     def _after(self, update: Update) -> None:
         """Log, validate, sample and save what is due after a step, in this order: a checkpoint knows all of it."""
         config, record = self.config, {}
         if update.applied:
             self.means.add(update.metrics)
         else:
-            self._log.write({"kind": "skipped", "step": self.step, **update.metrics})
+            self._write({"kind": "skipped", "step": self.step, **update.metrics})
             self.progress.say(f"Step {self.step} left out: loss {update.metrics['loss']}, not finite.")
         if self._due(config.log_every):
             record = self._record()
-            self._log.write({"kind": "train", "step": self.step, **record})
+            self._write({"kind": "train", "step": self.step, **record})
             self._tracker.log(self.step, record)
         if self._due(config.validate_every, 10):
             with self.ema.swapped():
                 self.last |= self.held.validate(self.model)
             if self.held.why_not is None:
                 values = {n: x for n, x in self.last.items() if n.startswith("val_")}
-                self._log.write({"kind": "validate", "step": self.step, **values})
+                self._write({"kind": "validate", "step": self.step, **values})
                 self._tracker.log(self.step, values)
         if self._due(config.sample_every, 5):
-            with self.ema.swapped():
+            path = None
+            with self._forgiving(), self.ema.swapped():
                 path = self.held.filmstrip(self.model, self.run.samples / f"step_{self.step:08d}.png")
             if path is not None:
                 self._tracker.image(self.step, path)
@@ -238,6 +279,10 @@ class Trainer:
         late = late and time.monotonic() - self._saved_at >= 60 * (config.checkpoint_minutes or 0)
         if late or self.step == self.steps or self._due(config.checkpoint_every, last=False):
             self._save_or_complain(must=self.step == self.steps)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        with self._forgiving():
+            self._log.write(record)
 
     def _due(self, every: int | None, share: int = 0, *, last: bool = True) -> bool:
         """Whether a thing is due after this step: each ``every`` steps, or ``share`` times a run, and at its end."""
@@ -292,7 +337,8 @@ class Trainer:
         good = (
             f"the checkpoint of step {self._saved_step} is untouched" if self._saved_step else "nothing was saved yet"
         )
-        self._log.write({"kind": "stopped", "step": self.step, "why": str(error)})
+        with contextlib.suppress(WorldloomError):  # the other error is the one to hear of
+            self._log.write({"kind": "stopped", "step": self.step, "why": str(error)})
         return NonFiniteError(
             f"{error} Training stopped; {good}. Try a smaller lr, precision='float32', a longer warmup, or "
             "nonfinite='skip' if single batches are to blame."
