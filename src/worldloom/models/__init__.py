@@ -27,8 +27,19 @@ def family(name: str) -> type[Any]:
     return getattr(importlib.import_module(module), cls)
 
 
-def build(name: str, spec: Spec, config: Any = None) -> WorldModel:
-    """A new model of a family for a world. ``config`` is the family's Config, its JSON, or None for the default."""
+def build(name: str | type[WorldModel], spec: Spec, config: Any = None) -> WorldModel:
+    """A new model for a world, of a family or of your own class (docs/your-own.md).
+
+    ``config`` is the family's Config, its JSON, or None for the default.
+    """
+    if not isinstance(name, str):
+        from worldloom.models.own import config_class, construct, default_config
+
+        if config is None:
+            config = default_config(name)
+        elif isinstance(config, dict) and config_class(name) is not None:
+            config = from_json(config_class(name), config, f"{name.__name__} config")
+        return construct(name, spec, config)
     cls = family(name)
     if config is None:
         config = cls.Config()

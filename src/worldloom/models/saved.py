@@ -13,6 +13,7 @@ from worldloom.configs import from_json, to_json
 from worldloom.contract import Spec, WorldloomError, WorldModel
 from worldloom.files import DamagedFileError, load_tensors, save_tensors
 from worldloom.models import FAMILIES, build, family, family_name
+from worldloom.models.own import config_class, construct
 
 MODEL_FILE = "model.safetensors"
 
@@ -101,16 +102,17 @@ def _build(stored: dict[str, Any], kind: type[WorldModel] | None, file: Path) ->
         )
     if kind is None or name in FAMILIES:
         if ":" in name:
-            cls = name.rpartition(":")[2]
+            module, _, cls = name.rpartition(":")
+            where = "module" if module == "__main__" else module
             raise WorldloomError(
-                f"{file} holds a model of your own class {name!r}, and nothing that a file names is imported. Pass the "
-                f"class: kind={cls.rpartition('.')[2]}."
+                f"{file} holds a model of your own class {name!r}, and nothing that a file names is imported. Name it "
+                f"yourself: --model {where}:{cls} in the command, kind={cls.rpartition('.')[2]} in Python."
             )
         return build(name, spec, config)
-    settings: Any = getattr(kind, "Config", None)
+    settings = config_class(kind)
     if settings is not None and config is not None:
         config = from_json(settings, config, f"{name} config")
-    return kind(spec, config)
+    return construct(kind, spec, config)
 
 
 def same_family(one: str, other: str) -> bool:
