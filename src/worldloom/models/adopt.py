@@ -2,25 +2,29 @@
 
 A model class may have a method
 
-    adopt(name, weights, spec) -> Tensor | None
+    adopt(name, get, spec) -> Tensor | None
 
 which is asked for each of its tensors when a run begins with the weights of another one (``train(..., init=run)``).
-``name`` is the tensor's name in the state dict, ``weights`` all tensors of the other run by name, ``spec`` the world it
+``name`` is the tensor's name in the state dict, ``get(name)`` a tensor of the other run or None, ``spec`` the world it
 was trained on. It returns a tensor of the shape of its own, with NaN where the fresh values are to stay; or None to
 leave the tensor to the rule for all: taken if name and shape are equal. A class without the method has only that rule.
-What is returned without a look at ``weights`` is no weight taken over but a value to begin with, such as zero.
+What is returned without a call of ``get`` is no weight taken over but a value to begin with, such as zero.
 The functions here are what such methods are made of.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from worldloom.contract import Control, Sensor
+
+Get: TypeAlias = Callable[[str], Tensor | None]
+"""A tensor of the other run by its name, or None where it has none of that name."""
 
 
 def fresh(shape: torch.Size) -> Tensor:
@@ -88,4 +92,4 @@ def same_sensors(mine: Mapping[str, Sensor], theirs: Mapping[str, Sensor]) -> di
     return pairs
 
 
-__all__ = ["by_block", "by_entry", "fresh", "same_entries", "same_sensors", "size"]
+__all__ = ["Get", "by_block", "by_entry", "fresh", "same_entries", "same_sensors", "size"]

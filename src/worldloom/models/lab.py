@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from worldloom.configs import ConfigError, at_least, within
 from worldloom.contract import ContractError, Controls, Loss, Segment, Spec, State, WorldModel, row_keys
-from worldloom.models.adopt import by_entry
+from worldloom.models.adopt import Get, by_entry
 from worldloom.nn import noise
 
 CONTEXT = 3
@@ -132,11 +132,11 @@ class Lab(WorldModel):
             return f"The lab's model is given an action and nothing else; this world gives {sorted(spec.given)}."
         return None
 
-    def adopt(self, name: str, weights: Mapping[str, Tensor], spec: Spec) -> Tensor | None:
+    def adopt(self, name: str, get: Get, spec: Spec) -> Tensor | None:
         """What of another world's weights to begin with: the action's columns by name. Positions depend on the size."""
         if name != "embed_action.0.weight" or self.spec.action is None:
             return None
-        return by_entry(self.get_parameter(name), weights.get(name), self.spec.action, spec.action, 1)
+        return by_entry(self.get_parameter(name), get(name), self.spec.action, spec.action, 1)
 
     def _tokens(self, past: Tensor, step: Tensor, action: Tensor | None) -> Tensor:
         """The 194 context tokens: three frames of 64, the diffusion step and the action."""

@@ -34,7 +34,7 @@ from worldloom.contract import (
     WorldModel,
     row_keys,
 )
-from worldloom.models.adopt import by_block, by_entry, fresh, same_sensors, size
+from worldloom.models.adopt import Get, by_block, by_entry, fresh, same_sensors, size
 from worldloom.nn import distributions as dist
 from worldloom.nn.conv import ConvDecoder, ConvEncoder, RMSNorm, encoded, halvings, image_floats, mlp
 from worldloom.nn.noise import gumbel
@@ -161,21 +161,22 @@ class Recurrent(WorldModel):
 
     # --------------------------------------------------------------------- from another world
 
-    def adopt(self, name: str, weights: Mapping[str, Tensor], spec: Spec) -> Tensor | None:
+    def adopt(self, name: str, get: Get, spec: Spec) -> Tensor | None:
         """What of another world's weights to begin with: sensors and actions by their names, whatever their place.
 
         What reads the encoders' features depends on the size of the frames, and is new where that differs.
         """
         part, _, rest = name.partition(".")
         if part in ("encoders", "decoders"):
-            return self._adopt_sensor(part, rest, weights, spec)
+            return self._adopt_sensor(part, rest, get, spec)
         if name not in ("controller.net.0.weight", "join.0.weight", "posterior.0.weight"):
             return None
-        own, there = self.get_parameter(name), weights.get(name)
+        own, there = self.get_parameter(name), get(name)
         if part == "controller":
             return self._adopt_controls(own, there, spec)
         sizes = ("gates.0.weight", "prior.3.weight")  # these know the widths of memory, sample and hidden layers
-        if there is None or any(weights[n].shape != self.get_parameter(n).shape for n in sizes if n in weights):
+        known = {n: get(n) for n in sizes}
+        if there is None or any(x is None or x.shape != self.get_parameter(n).shape for n, x in known.items()):
             return fresh(own.shape)
         latent = self.config.stoch * self.config.classes
         if part == "join":  # what follows the sample is the controls, where there are any
@@ -197,7 +198,7 @@ class Recurrent(WorldModel):
             begin += width
         return places
 
-    def _adopt_sensor(self, part: str, rest: str, weights: Mapping[str, Tensor], spec: Spec) -> Tensor:
+    def _adopt_sensor(self, part: str, rest: str, get: Get, spec: Spec) -> Tensor:
         """A sensor's encoder or decoder, from its namesake's. A decoder's layers are counted from the end."""
         place, _, layer = rest.partition(".")
         own, name = self.get_parameter(f"{part}.{rest}"), list(self.sensors)[int(place)]
@@ -208,7 +209,7 @@ class Recurrent(WorldModel):
             _, number, kind = layer.split(".")
             extra = halvings(self.sensors[name].shape) - halvings(spec.shown[other].shape)
             layer = f"net.{int(number) - 3 * extra}.{kind}"
-        there = weights.get(f"{part}.{sorted(spec.shown).index(other)}.{layer}")
+        there = get(f"{part}.{sorted(spec.shown).index(other)}.{layer}")
         return there if there is not None and there.shape == own.shape else fresh(own.shape)
 
     def _adopt_controls(self, own: Tensor, there: Tensor | None, spec: Spec) -> Tensor:

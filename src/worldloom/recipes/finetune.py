@@ -29,8 +29,8 @@ def like(recipe: Recipe, init: Path, out: Path | None, *, fixed: bool) -> tuple[
     if stored["family"] != recipe.family and fixed:
         raise WorldloomError(
             f"{out if begun else init} is a run of the family {stored['family']!r}, and {recipe.family!r} is asked "
-            f"for: weights go over within a family only. Give --family {stored['family']} with --env or --data, or leave "
-            "out --init."
+            "for: weights go over within a family only. "
+            f"Give --family {stored['family']} with --env or --data, or leave out --init."
         )
     config = from_json(family(stored["family"]).Config, stored["config"], f"{stored['family']} config")
     recipe = replace(recipe, family=stored["family"], model=config)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from worldloom.contract import Control, Sensor, Spec, WorldloomError, WorldModel
-from worldloom.models.adopt import same_entries, same_sensors
+from worldloom.models.adopt import Get, same_entries, same_sensors
 from worldloom.models.saved import describe_model, read_model, same_family
 from worldloom.training.config import differences
 
@@ -111,20 +111,27 @@ def take_over(model: WorldModel, path: str | Path, *, force: bool = False) -> Ac
 
 def _values(model: WorldModel, weights: Mapping[str, Tensor], spec: Spec, account: Account) -> dict[str, Tensor]:
     """What will be copied into each tensor, NaN where it keeps its own; ``account`` is told of every one."""
-    adopt: Callable[[str, Mapping[str, Tensor], Spec], Tensor | None] | None = getattr(model, "adopt", None)
+    adopt: Callable[[str, Get, Spec], Tensor | None] | None = getattr(model, "adopt", None)
     values: dict[str, Tensor] = {}
     used: set[str] = set()
+    read: set[str] = set()  # what the hook asked for
+
+    def get(name: str) -> Tensor | None:
+        if name in weights:
+            read.add(name)
+        return weights.get(name)
+
     for name, own in model.state_dict().items():
         account.of += own.numel()
-        asked = _Asked(weights)
-        value = adopt(name, asked, spec) if adopt is not None else None
+        read = set()
+        value = adopt(name, get, spec) if adopt is not None else None
         if value is None:
-            value, read = weights.get(name), {name}
+            value = weights.get(name)
             if value is None or value.shape != own.shape or value.is_floating_point() != own.is_floating_point():
                 account.new[name] = _why(value, own)
                 continue
+            read = {name}
         else:
-            read = asked.names
             if value.shape != own.shape:
                 raise WorldloomError(
                     f"{type(model).__name__}.adopt gave {name!r} the shape {tuple(value.shape)}; expected that of its "
@@ -134,7 +141,7 @@ def _values(model: WorldModel, weights: Mapping[str, Tensor], spec: Spec, accoun
             if not bool(known.any()):
                 account.new[name] = _why(weights.get(name), own, "has another meaning there")
                 continue
-            if not read & weights.keys():  # nothing of the other run: a value to begin with, such as zero
+            if not read:  # nothing of the other run: a value to begin with, such as zero
                 account.new[name] = f"{_why(weights.get(name), own)}; set by adopt"
                 values[name] = torch.where(known, value, own.cpu())
                 continue
@@ -148,23 +155,6 @@ def _values(model: WorldModel, weights: Mapping[str, Tensor], spec: Spec, accoun
         used |= read
     account.unused = sorted(weights.keys() - used)
     return values
-
-
-class _Asked(dict[str, Tensor]):
-    """The other run's tensors, remembering which were asked for."""
-
-    def __init__(self, weights: Mapping[str, Tensor]):
-        super().__init__(weights)
-        self.names: set[str] = set()
-
-    def __getitem__(self, name: str) -> Tensor:
-        self.names.add(name)
-        return super().__getitem__(name)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """As of any dictionary."""
-        self.names.add(name)
-        return super().get(name, default)
 
 
 def _why(there: Tensor | None, own: Tensor, equal: str = "is of another kind there") -> str:

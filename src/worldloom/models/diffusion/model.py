@@ -22,7 +22,7 @@ from worldloom.contract import (
     WorldModel,
     row_keys,
 )
-from worldloom.models.adopt import by_entry
+from worldloom.models.adopt import Get, by_entry
 from worldloom.models.diffusion.backbone import Backbone, BackboneConfig, fourier
 from worldloom.models.diffusion.flow import (
     FlowConfig,
@@ -121,7 +121,7 @@ class Diffusion(WorldModel):
         odd = [n for n, c in spec.given.items() if c.kind not in ("discrete", "continuous") or c.per == "once"]
         return f"The diffusion family takes discrete and continuous controls per frame, not {odd}." if odd else None
 
-    def adopt(self, name: str, weights: Mapping[str, Tensor], spec: Spec) -> Tensor | None:
+    def adopt(self, name: str, get: Get, spec: Spec) -> Tensor | None:
         """What of another world's weights to begin with: of a control's layer, what belongs to entries of equal name.
 
         All other layers see frames of any size, so that a channel or a setting alone can change their shape. Controls
@@ -133,7 +133,7 @@ class Diffusion(WorldModel):
             return None
         control = name.split(".")[1]
         mine, own = self.spec.given[control], self.get_parameter(name)
-        return by_entry(own, weights.get(name), mine, spec.given.get(control), 0 if mine.kind == "discrete" else 1)
+        return by_entry(own, get(name), mine, spec.given.get(control), 0 if mine.kind == "discrete" else 1)
 
     @property
     def window(self) -> int:
