@@ -47,7 +47,7 @@ class Mixture:
     def __init__(
         self,
         datasets: Sequence[Dataset | str | Path],
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float | int] | None = None,
         *,
         size: tuple[int, int] | Literal["first"] | None = None,
         fit: Literal["strict", "crop", "pad", "stretch"] = "strict",
@@ -295,7 +295,7 @@ def _check_different(names: Sequence[str], sources: Sequence[Dataset]) -> None:
         seen[source.fingerprint] = name
 
 
-def _shares(names: Sequence[str], parts: Sequence[Dataset], weights: Sequence[float] | None) -> np.ndarray:
+def _shares(names: Sequence[str], parts: Sequence[Dataset], weights: Sequence[float | int] | None) -> np.ndarray:
     values = np.array([p.frames for p in parts] if weights is None else list(weights), np.float64)
     if len(values) != len(parts):
         raise DataError(f"{len(parts)} datasets need {len(parts)} weights, found {len(values)}: {values.tolist()}.")
