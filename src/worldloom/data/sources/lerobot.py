@@ -14,14 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from worldloom.contract import ContractError, Control, Sensor, Spec
+from worldloom.contract import Sensor, Spec
 from worldloom.data.episode import DataError, Episode
-from worldloom.data.lerobot_layout import INFO, OURS, VERSION, Feature, arrow, matrix, read_columns, read_info
+from worldloom.data.lerobot_layout import INFO, OURS, VERSION, arrow, matrix, read_columns, read_info
 from worldloom.data.sources.base import ImportConfig, Item, Problem, Source
+from worldloom.data.sources.lerobot_features import choose_actions, choose_cameras, choose_vectors, control_of
 from worldloom.data.sources.lerobot_index import Recording, recordings
 from worldloom.data.sources.lerobot_pictures import column_cells, column_frames, picture_of, span_frames, video_size
-from worldloom.data.sources.pairing import infer_control, pair, pairing_note
+from worldloom.data.sources.pairing import pair, pairing_note
 from worldloom.data.sources.pictures import choose_size, fit
+from worldloom.data.sources.timing import SAME_RATE
 
 _REWARD, _DONE, _CUT = "next.reward", "next.done", "next.truncated"
 _FILES_KEPT = 2
@@ -46,9 +48,9 @@ class LeRobotSource(Source):
         super().__init__(path, config)
         arrow()
         self.info = read_info(path)
-        self._cameras = self._choose_cameras()
-        self._vectors = self._choose_vectors()
-        self._actions = self._choose_actions()
+        self._cameras = choose_cameras(self.info, config)
+        self._vectors = choose_vectors(self.info, self._cameras)
+        self._actions = choose_actions(self.info, config)
         columns = [f.key for f in (*self._vectors.values(), *self._actions)]
         self._columns = [*columns, *(n for n in (_REWARD, _DONE, _CUT) if n in self.info.features)]
         videos = [f.key for f in self._cameras.values() if f.dtype == "video"]
@@ -65,6 +67,11 @@ class LeRobotSource(Source):
             shown[name] = Sensor("vector", feature.shape, unit if isinstance(unit, str) else "")
         given = {} if self._action is None else {"action": self._action}
         self._rate = config.fps or self.info.fps
+        if self._action is not None and self._rate > self.info.fps * (1 + SAME_RATE):
+            raise DataError(
+                f"{path} has {self.info.fps:g} frames a second: at {self._rate:g} some would come twice, and no action "
+                f"led to the second. Give --fps {self.info.fps:g} or less."
+            )
         self.spec = Spec(shown, given, self._rate)
         self.items = [Item(one.name, len(_kept(one.length, self.info.fps, self._rate))) for one in found]
         self._explain()
@@ -79,41 +86,6 @@ class LeRobotSource(Source):
         except (ValueError, RecursionError):
             return True
         return isinstance(raw, dict) and "codebase_version" in raw
-
-    # ------------------------------------------------------------------------ what becomes what
-
-    def _choose_cameras(self) -> dict[str, Feature]:
-        found = [f for f in self.info.features.values() if f.picture]
-        names = _names(found)
-        chosen = {n: f for n, f in names.items() if not self.config.cameras or {n, f.key} & set(self.config.cameras)}
-        unknown = set(self.config.cameras) - set(names) - {f.key for f in found}
-        if unknown:
-            raise DataError(
-                f"{self.path} has no camera {', '.join(sorted(unknown))}; it has {', '.join(names) or 'none'}."
-            )
-        return chosen
-
-    def _choose_vectors(self) -> dict[str, Feature]:
-        wanted = [
-            f
-            for f in self.info.features.values()
-            if f.key.startswith("observation.") and f.numbers and f.dtype.startswith("float")
-        ]
-        return {n if n not in self._cameras else f.key: f for n, f in _names(wanted).items()}
-
-    def _choose_actions(self) -> list[Feature]:
-        features = self.info.features
-        if self.config.actions == "none":
-            return []
-        if self.config.columns:
-            unknown = [c for c in self.config.columns if c not in features or not features[c].numbers]
-            if unknown:
-                known = ", ".join(key for key, f in features.items() if f.numbers)
-                raise DataError(f"{self.path} has no column {', '.join(unknown)} of numbers; it has {known}.")
-            return [features[c] for c in self.config.columns]
-        if "action" in features and features["action"].numbers:
-            return [features["action"]]
-        return [f for key, f in features.items() if key.startswith("action") and f.numbers]
 
     def _explain(self) -> None:
         used = {f.key for f in (*self._cameras.values(), *self._vectors.values(), *self._actions)}
@@ -168,7 +140,7 @@ class LeRobotSource(Source):
                         parts.append(np.unique(action) if action.shape[1] == 1 else action[:1])
                 except DataError as error:
                     self.problems.append(Problem(one.name, str(error)))
-        self._action = self._control(parts) if parts else None
+        self._action = control_of(self.info, self._actions, parts, self.config) if parts else None
         return sorted(good, key=lambda one: one.number)
 
     def _table(self, path: Path) -> dict[str, np.ndarray]:
@@ -217,21 +189,6 @@ class LeRobotSource(Source):
 
     def _raw_action(self, columns: dict[str, np.ndarray], part: slice) -> np.ndarray:
         return np.concatenate([columns[f.key][part] for f in self._actions], 1)
-
-    def _control(self, parts: list[np.ndarray]) -> Control:
-        """The action; exactly the one that was exported, where :func:`export_lerobot` wrote it."""
-        labels = tuple(n for f in self._actions for n in f.labels)
-        kind: Any = self.config.actions
-        if kind == "auto" and len(self._actions) == 1:
-            try:
-                ours = _exported(self._actions[0], parts)
-            except (ContractError, TypeError, ValueError) as error:
-                raise DataError(
-                    f"{self.info.path}: what it says of the action's kind does not fit: {error}. Say it by --actions."
-                ) from error
-            if ours is not None:
-                return ours
-        return infer_control(parts, labels, kind, str(self.path))
 
     def _probe_pictures(self, found: list[Recording]) -> tuple[list[Recording], dict[str, Sensor]]:
         """Sizes of all pictures; episodes whose files can't be used become problems."""
@@ -300,11 +257,14 @@ class LeRobotSource(Source):
                 if action is not None and self._action is not None:
                     control["action"] = action[start:stop].copy()
                     control["action"][0] = self._action.null().numpy()
+                earned = None if reward is None else reward[start:stop].copy()
+                if earned is not None:
+                    earned[0] = 0  # nothing led to a first frame
                 last = stop == len(kept)
                 episode = Episode(
                     obs,
                     control,
-                    None if reward is None else reward[start:stop].copy(),
+                    earned,
                     None if terminal is None else terminal and last,
                     info={"task": " / ".join(one.tasks)} if any(one.tasks) else {},
                 )
@@ -353,30 +313,9 @@ class LeRobotSource(Source):
         return reward, bool(values[_DONE][-2:].any()) and not cut
 
 
-def _names(features: list[Feature]) -> dict[str, Feature]:
-    """Each by the last part of its key, or by all of it where several end alike."""
-    short = [f.key.rpartition(".")[2] for f in features]
-    return {s if s and short.count(s) == 1 else f.key: f for s, f in zip(short, features, strict=True)}
-
-
 def _kept(length: int, fps: float, rate: float) -> np.ndarray:
-    """Which frames of an episode are shown at another rate: the one that stood at each moment, left out or repeated."""
-    if rate == fps:
+    """Which frames of an episode are shown at another rate: the nearest in time, left out or repeated."""
+    if abs(fps / rate - 1) <= SAME_RATE:
         return np.arange(length)
     count = math.floor((length - 1) * rate / fps + 1e-6) + 1
-    return np.minimum(np.floor(np.arange(count) * fps / rate + 1e-6).astype(np.int64), length - 1)
-
-
-def _exported(feature: Feature, parts: list[np.ndarray]) -> Control | None:
-    """The control that :func:`worldloom.data.sinks.lerobot.export_lerobot` wrote into the feature, if it did."""
-    said = {k.removeprefix(OURS): v for k, v in feature.info.items() if k.startswith(OURS)}
-    kind, n = said.get("kind"), said.get("choices")
-    if kind == "discrete" and isinstance(n, int) and feature.shape == (1,):
-        seen = np.concatenate(parts)
-        if not 0 < n < 2**31 or seen.min() < 0 or seen.max() > n or (seen != np.round(seen)).any():
-            raise ContractError(f"it names {n} choices, but the values go from {seen.min()} to {seen.max()}")
-        return Control("discrete", n=n, names=tuple(map(str, said.get("names") or ())))
-    if kind == "continuous":
-        low, high = (tuple(map(float, said.get(side) or ())) for side in ("low", "high"))
-        return Control("continuous", feature.shape, names=feature.labels, low=low, high=high)
-    return None
+    return np.ceil(np.arange(count) * fps / rate - 0.5 - 1e-6).astype(np.int64).clip(0, length - 1)

@@ -63,7 +63,7 @@ def span_frames(span: Span, times: np.ndarray, fps: float, how: Fit, where: str)
             for frame in container.decode(stream):
                 if frame.pts is None:
                     continue
-                now = float(frame.pts * frame.time_base)
+                now = float(frame.pts * (frame.time_base or 1))
                 while last is not None and done < len(wanted) and wanted[done] <= (last[0] + now) / 2:
                     _near(last[0], wanted[done], slack, span.path, where, done)
                     picture = _fitted(last[1], how, span.path, where) if picture is None else picture
@@ -95,6 +95,8 @@ def _near(found: float, wanted: float, slack: float, path: Path, where: str, row
 
 def _fitted(frame: Any, how: Fit, path: Path, where: str) -> np.ndarray:
     """A decoded frame as (C, h, w), shrunk by the decoder's own scaler where it is a resize and nothing else."""
+    if frame.is_corrupt:
+        raise DataError(f"{where}: {path} is damaged at {frame.time or 0:.3f} s. {_AGAIN}")
     if (frame.height, frame.width) != how.source:
         raise DataError(f"{where}: {path} changes its size to {frame.width}×{frame.height} midway. {_AGAIN}")
     if how.plain and how.size != how.source:
