@@ -35,7 +35,7 @@ KNOWN = (
 )
 """Columns that are never taken for the action unless they are named by ``--columns``."""
 
-_ACTION = re.compile(r"actions?([._\[ ].*)?", re.IGNORECASE)
+_ACTION = re.compile(r"actions?([._\[ ].*)?", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,9 @@ class Labels:
         for f in found:
             tables: list[Path] = []
             for folder, stem in f.calls:
-                names = listed.setdefault(folder, {p.name for p in folder.iterdir()})
+                if folder not in listed:
+                    listed[folder] = _names(folder)
+                names = listed[folder]
                 tables += [folder / name for name in beside(names, stem)]
                 if tables:
                     break
@@ -126,7 +128,7 @@ class Labels:
             shown(name)
             for at, names in listed.items()
             for name in sorted(names)
-            if self.path.is_dir()
+            if self.path in (at, *at.parents)
             and Path(name).suffix.lower() in SUFFIXES
             and not hidden(name)
             and at / name not in used
@@ -206,6 +208,13 @@ class Labels:
 
     def _problem(self, name: str, error: WorldloomError | str, kind: str) -> None:
         self.problems.append(Problem(name, str(error).removeprefix(f"{name}: "), kind))
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {p.name for p in folder.iterdir()}
+    except OSError:  # the folder above the source may be nobody's business
+        return set()
 
 
 def _takes(control: Control, actions: np.ndarray) -> bool:

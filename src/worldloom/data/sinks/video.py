@@ -1,0 +1,248 @@
+"""Datasets as a folder of mp4 with a table of actions beside each, which anything reads."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldloom.contract import Control
+from worldloom.data.episode import DataError
+from worldloom.data.sinks.lerobot_files import encoder
+from worldloom.data.sources.recordings import ABOUT
+from worldloom.data.store import Dataset
+from worldloom.files import sync_folder, write_json
+
+CRF = 4
+"""Of H.264 with colours at full resolution: in small pictures single pixels keep their colours, which the usual
+4:2:0 would smear over four."""
+_PART = 256  # frames of an episode that are in memory at once
+_ROWS = (
+    "Row t of a table belongs to frame t: action is what was done after frame t and led to frame t+1, reward and "
+    "terminal are those of arriving at frame t+1; the last row has none (worldloom data import --pairing next, the "
+    "default). An action that is a choice is its number; spec.given.action.names are their names."
+)
+
+
+def export_video(dataset: Dataset, out: Path, progress: Callable[[int], None]) -> list[str]:
+    """Write ``dataset`` to ``out`` as ``episode_000000.mp4`` ..., one file an episode; returns remarks.
+
+    Where there are several cameras, ``episode_000000.front.mp4`` and so on. Beside each lies ``episode_000000.csv``
+    with the columns frame, action (or action_0, action_1, ..., or action.NAME), reward and terminal, as far as they are
+    known: one row a frame, row t telling what was done after frame t and what came of it. ``about.json`` says so too
+    and holds the spec, from which an import takes names, bounds and number of choices. So the default import gives the
+    same actions and rewards exactly, but for a reward at an episode's first frame, to which nothing led.
+
+    Videos are H.264, near-lossless, colours at full resolution (4:4:4); where PyAV has no x264 colours rest at half of
+    it, and odd sizes get their last row or column twice. ``out`` appears whole or not at all. Raises
+    :class:`DataError` where the dataset has no images, an action is null amid an episode, or the disk refuses.
+    """
+    from av.error import FFmpegError
+
+    cameras = dataset.spec.images
+    if not cameras:
+        raise DataError(
+            f"{dataset.path} shows no images, only {', '.join(dataset.spec.shown)}: nothing to make video of."
+        )
+    names = {camera: _file_part(camera) for camera in cameras}
+    if len(set(names.values())) != len(names):
+        raise DataError(f"The cameras {', '.join(cameras)} have names that are one in a file's name; rename one.")
+    lost = 0
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    try:
+        for number in range(len(dataset)):
+            stem = f"episode_{number:06d}"
+            files = {c: folder / (f"{stem}.{names[c]}.mp4" if len(cameras) > 1 else f"{stem}.mp4") for c in cameras}
+            text, first = _write_episode(dataset, number, files)
+            if text:
+                _write(folder / f"{stem}.csv", text)
+            lost += first != 0
+            progress(number + 1)
+        about = {
+            "format": "worldloom-video",
+            "version": 1,
+            "tables": _ROWS,
+            "pairing": "next",
+            "spec": dataset.spec.to_json(),
+            "episodes": len(dataset),
+            "frames": dataset.frames,
+            "from": dataset.info,
+        }
+        write_json(folder / ABOUT, about)
+        sync_folder(folder)
+        folder.chmod(0o755)
+        if out.is_dir():
+            out.rmdir()  # export_data made sure that it is empty
+        folder.replace(out)
+        sync_folder(out.parent)
+    except (OSError, FFmpegError) as error:
+        raise DataError(
+            f"Can't write {out}: {getattr(error, 'strerror', None) or error}. Free some space or choose a folder you "
+            "may write to; nothing was left behind."
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return _remarks(dataset, lost)
+
+
+def _remarks(dataset: Dataset, lost: int) -> list[str]:
+    spec, notes = dataset.spec, []
+    if encoder() == "libx264":
+        notes.append(
+            "Videos are H.264 4:4:4, near-lossless: ffmpeg, PyAV, OpenCV, VLC and Chrome show them; QuickTime and "
+            "Safari do not."
+        )
+    else:
+        notes.append("Videos are H.264 4:2:0, with colours at half resolution: this PyAV has no x264.")
+        odd = [f"{w}×{h}" for _, h, w in (s.shape for s in spec.images.values()) if h % 2 or w % 2]
+        if odd:
+            notes.append(f"Sizes must be even: pictures of {', '.join(odd)} have their last row or column twice.")
+    if any(s.shape[0] == 1 for s in spec.images.values()):
+        notes.append("Grey pictures are written as RGB.")
+    if any(s.shape[0] not in (1, 3) for s in spec.images.values()):
+        notes.append("Of images with other than one or three channels the first three are written.")
+    left = [f"sensor {n}" for n in spec.shown if n not in spec.images]
+    left += [f"control {n}" for n in spec.given if n != "action"]
+    left += [f"truth {n}" for n in dataset.describe()["truth"]]
+    if left:
+        notes.append(f"Left out, as a folder of video has no place for them: {', '.join(left)}.")
+    if lost:
+        notes.append(f"{lost} episodes have a reward at their first frame, to which nothing led: left out.")
+    notes.append(f"Tables: {_ROWS}" if spec.action is not None else "There are no actions: plain video.")
+    return notes
+
+
+def _write_episode(dataset: Dataset, number: int, files: dict[str, Path]) -> tuple[str, float]:
+    """Encode an episode's pictures; returns its table as csv ("" where nothing is known) and its first reward."""
+    length = int(dataset.lengths[number])
+    action: list[np.ndarray] = []
+    reward: list[np.ndarray] = []
+    terminal = None
+    writers = {c: _Writer(file, dataset.spec.fps, dataset.spec.images[c].shape) for c, file in files.items()}
+    try:
+        for start in range(0, length, _PART):
+            part = dataset.episode(number, start, min(start + _PART, length))
+            for camera, writer in writers.items():
+                for frame in part.obs[camera]:
+                    writer.add(frame)
+            if "action" in part.control and dataset.spec.action is not None and "action" not in dataset.spec.once:
+                action.append(part.control["action"])
+            if part.reward is not None:
+                reward.append(part.reward)
+            terminal = part.terminal
+    finally:
+        for writer in writers.values():
+            writer.close()
+    columns: dict[str, list[str]] = {"frame": [str(t) for t in range(length)]}
+    if action and dataset.spec.action is not None:
+        columns |= _action_columns(np.concatenate(action), dataset.spec.action, number)
+    earned = np.concatenate(reward) if reward else np.zeros(1)
+    if reward:
+        columns["reward"] = [*map(str, earned[1:]), ""]
+    if terminal is not None:
+        ends = ["0"] * (length - 1) + [""]
+        ends[max(0, length - 2)] = str(int(terminal))
+        columns["terminal"] = ends
+    if len(columns) == 1:
+        return "", 0.0
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue(), float(earned[0])
+
+
+def _action_columns(action: np.ndarray, control: Control, number: int) -> dict[str, list[str]]:
+    """(T, *shape) actions by column, one frame earlier, as the shortest digits that give them back exactly."""
+    taken = action[1:]
+    if control.kind in ("discrete", "tokens"):
+        null = np.flatnonzero((taken == control.n).reshape(len(taken), -1).any(1))
+        if len(null):
+            raise DataError(
+                f"Episode {number} has no action at frame {null[0] + 1}, amid the episode; a table of actions can't "
+                "hold that. Export to lerobot, or cut the episode there."
+            )
+    flat = taken.reshape(len(taken), int(np.prod(control.shape)))
+    if not control.shape:
+        names = ["action"]
+    elif len(set(control.names)) == flat.shape[1]:
+        names = [f"action.{name}" for name in control.names]
+    else:
+        names = [f"action_{i}" for i in range(flat.shape[1])]
+    return {name: [*map(str, flat[:, i]), ""] for i, name in enumerate(names)}
+
+
+def _file_part(camera: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in camera)
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class _Writer:
+    """One mp4 that is being written."""
+
+    def __init__(self, path: Path, fps: float, shape: tuple[int, ...]):
+        from av.video.reformatter import ColorRange
+
+        self.path, self.count = path, 0
+        name = encoder()
+        self.pixels, even = ("yuv444p", 1) if name == "libx264" else ("yuv420p", 2)
+        self.height, self.width = (n + -n % even for n in shape[1:])
+        self.rate = Fraction(fps).limit_denominator(10_000)
+        options = {"crf": str(CRF), "preset": "medium"} if name == "libx264" else {}
+        self.container: Any = None
+        self.stream: Any = None
+        self._open(name, options)
+        if name != "libx264":
+            self.stream.bit_rate = 8 * self.height * self.width * max(1, int(self.rate))
+        self.stream.height, self.stream.width, self.stream.pix_fmt = self.height, self.width, self.pixels
+        # BT.601 (6 in H.273's tables), said in the file: what decoders assume that do not read what it says.
+        context = self.stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = 6
+        context.color_range = ColorRange.MPEG
+
+    def _open(self, name: str, options: dict[str, str]) -> None:
+        import av
+
+        self.container = av.open(str(self.path), "w", format="mp4", options={"movflags": "+faststart"})
+        self.stream = self.container.add_stream(name, rate=self.rate, options=options)
+
+    def add(self, frame: np.ndarray) -> None:
+        """Append a frame (C, H, W) uint8."""
+        import av
+        from av.video.reformatter import Colorspace, Interpolation
+
+        rgb = np.repeat(frame, 3, 0) if len(frame) == 1 else frame[[0, 1, min(2, len(frame) - 1)]]
+        pad = ((0, 0), (0, self.height - frame.shape[1]), (0, self.width - frame.shape[2]))
+        picture = np.ascontiguousarray(np.pad(rgb, pad, mode="edge").transpose(1, 2, 0))
+        yuv = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+            format=self.pixels, dst_colorspace=Colorspace.ITU601, interpolation=int(Interpolation.BICUBIC) | 0x46000
+        )
+        yuv.pts, yuv.time_base = self.count, 1 / self.rate
+        self.container.mux(self.stream.encode(yuv))
+        self.count += 1
+
+    def close(self) -> None:
+        """Flush the encoder, write the index, and make the file durable."""
+        container, self.container = self.container, None
+        try:
+            if self.count:
+                container.mux(self.stream.encode())
+        finally:
+            container.close()
+        with self.path.open("rb+") as file:
+            os.fsync(file.fileno())
