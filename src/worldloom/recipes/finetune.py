@@ -10,31 +10,38 @@ from worldloom.configs import from_json
 from worldloom.contract import WorldloomError
 from worldloom.files import read_json
 from worldloom.models import FAMILIES, family
-from worldloom.models.saved import read_model
+from worldloom.models.own import config_class
+from worldloom.models.saved import read_model, same_family
 from worldloom.recipes.base import Recipe
 
 
 def like(recipe: Recipe, init: Path, out: Path | None, *, fixed: bool) -> tuple[Recipe, str | None]:
     """The recipe with family and model settings of the run ``init``, and a line that says so.
 
-    Where ``out`` was begun before, they are its own: a run is taken up again without the one it came from. ``fixed``:
-    the family was asked for, and another one is an error here, before anything is collected. A model of a user's own
-    class leaves the recipe as it is.
+    Where ``out`` was begun before, they are its own: a run is taken up again without the one it came from. Another
+    family is an error here, before anything is collected, if one was asked for (``fixed``, or a class of the user's
+    own).
     """
-    own = None if out is None else out / "config.json"
-    begun = own is not None and own.is_file()
-    stored: Any = read_json(own).get("model") if own is not None and begun else read_model(init)[2]["model"]
-    if not isinstance(stored, dict) or stored.get("family") not in FAMILIES:
-        return recipe, None
-    if stored["family"] != recipe.family and fixed:
+    begun = out is not None and (out / "config.json").is_file()
+    source = out if out is not None and begun else init
+    stored: Any = read_json(source / "config.json").get("model") if begun else read_model(init)[2]["model"]
+    if not isinstance(stored, dict) or not isinstance(stored.get("family"), str):
+        return recipe, None  # the trainer has words for it
+    name = stored["family"]
+    if not same_family(recipe.family, name) and (fixed or recipe.kind is not None or name not in FAMILIES):
+        flag = f"--family {name}" if name in FAMILIES else f"--model {name}"
         raise WorldloomError(
-            f"{out if begun else init} is a run of the family {stored['family']!r}, and {recipe.family!r} is asked "
-            "for: weights go over within a family only. "
-            f"Give --family {stored['family']} with --env or --data, or leave out --init."
+            f"{source} is a run of the family {name!r}, and {recipe.family!r} is asked for: weights go over within a "
+            f"family only. Give {flag} with --env or --data, or leave out --init."
         )
-    config = from_json(family(stored["family"]).Config, stored["config"], f"{stored['family']} config")
-    recipe = replace(recipe, family=stored["family"], model=config)
-    return recipe, None if begun else f"The model's settings are those of {init}; --model.* changes single ones."
+    settings = config_class(recipe.kind) if recipe.kind is not None else family(name).Config
+    if settings is None or not isinstance(stored.get("config"), dict):
+        return recipe, None
+    config = from_json(settings, stored["config"], f"{name} config")
+    if recipe.kind is None:
+        recipe = replace(recipe, family=name)
+    note = None if begun else f"The model's settings are those of {init}; --model.* changes single ones."
+    return replace(recipe, model=config), note
 
 
 __all__ = ["like"]
