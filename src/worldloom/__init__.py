@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from worldloom.training import TrainConfig as TrainConfig
     from worldloom.training import train as train
     from worldloom.worlds import make_world as make_world
+    from worldloom.worlds.base import Frames as Frames
+    from worldloom.worlds.base import World as World
+    from worldloom.worlds.checking import check_world as check_world
 
     load = load_model
 
@@ -48,6 +51,7 @@ _HOME = {
     "DatasetWriter": "data.store",
     "DreamEnv": "imagination.env",
     "DreamVectorEnv": "imagination.vector_env",
+    "Frames": "worlds.base",
     "Loss": "contract",
     "Mixture": "data.mixture",
     "Segment": "contract",
@@ -56,10 +60,12 @@ _HOME = {
     "State": "contract",
     "TrainConfig": "training",
     "Windows": "data.windows",
+    "World": "worlds.base",
     "WorldModel": "contract",
     "WorldloomError": "contract",
     "build": "models",
     "check_model": "conformance",
+    "check_world": "worlds.checking",
     "collect": "data.collect",
     "evaluate": "evaluation.evaluate",
     "imagine": "imagination.rollout",

@@ -11,6 +11,7 @@ fake one.
 from __future__ import annotations
 
 import copy
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ class Report:
     """The outcome of :func:`check_model`."""
 
     model: str
-    """Class of the model."""
+    """Class of the model, or of the world."""
     checks: tuple[Check, ...]
     """One a check, in the order of :data:`CHECKS`."""
 
@@ -54,6 +55,14 @@ class Report:
     def passed(self) -> bool:
         """Whether every check passed."""
         return not self.failures
+
+    def table(self) -> str:
+        """The failed checks, one a row: its name, and what was wrong beside it."""
+        width, rows = max(map(len, self.failures), default=0), []
+        for name, message in self.failures.items():
+            first, *more = textwrap.wrap(message, 100) or [""]
+            rows += [f"  {name:<{width}}  {first}", *(f"  {'':<{width}}  {line}" for line in more)]
+        return "\n".join(rows)
 
     def __str__(self) -> str:
         good = sum(check.passed for check in self.checks)

@@ -40,6 +40,7 @@ class Dreams:
         reward: RewardFunction | None,
         ends: Ends,
         device: str | torch.device | None,
+        kind: type[WorldModel] | None = None,
     ) -> None:
         if ends not in ("sample", "threshold", "never"):
             raise ContractError(f"ends must be 'sample', 'threshold' or 'never', found {ends!r}.")
@@ -48,9 +49,9 @@ class Dreams:
         if not isinstance(model, WorldModel):
             if prompts is None and Path(model).is_dir():
                 prompts = model
-            model = load_model(Path(model))
+            model = load_model(Path(model), kind=kind)
         if device is not None:
-            model = model.to(device)
+            model = place(model, device)
         if prompts is None:
             model.require("unprompted")
         elif not isinstance(prompts, Segment):
@@ -195,6 +196,7 @@ class DreamEnv(gymnasium.Env[Any, Any]):
     ends: how the terminal head's probability p ends a dream: ``sample`` with chance p (a draw of the dream's seed),
         ``threshold`` where p > 0.5, or ``never``.
     seed: for the first ``reset`` that is given none. device: where to put the model; by default it stays.
+    kind: the class of the model in ``model`` where it is your own, of no registered family.
 
     Observations: one sensor as a Box, several as a Dict of them. Images and range images are channels last,
     (H, W, C), as Gymnasium's tools expect. ``reset`` shows the last frame of the prompt. Actions: Discrete(n) without
@@ -216,10 +218,11 @@ class DreamEnv(gymnasium.Env[Any, Any]):
         seed: int | None = None,
         render_mode: str | None = "rgb_array",
         device: str | torch.device | None = None,
+        kind: type[WorldModel] | None = None,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ContractError(f"render_mode must be 'rgb_array' or None, found {render_mode!r}.")
-        self.dreams = dreams = Dreams(model, prompts, max_steps, reward, ends, device)
+        self.dreams = dreams = Dreams(model, prompts, max_steps, reward, ends, device, kind)
         self.observation_space, self.action_space = dreams.observation_space, dreams.action_space
         self.metadata = {**type(self).metadata, "render_fps": dreams.spec.fps}
         self.render_mode = render_mode

@@ -40,12 +40,13 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any]):
         seed: int | None = None,
         render_mode: str | None = "rgb_array",
         device: str | torch.device | None = None,
+        kind: type[WorldModel] | None = None,
     ) -> None:
         if num_envs < 1:
             raise ContractError(f"num_envs must be at least 1, found {num_envs}.")
         if render_mode not in (None, "rgb_array"):
             raise ContractError(f"render_mode must be 'rgb_array' or None, found {render_mode!r}.")
-        self.dreams = Dreams(model, prompts, max_steps, reward, ends, device)
+        self.dreams = Dreams(model, prompts, max_steps, reward, ends, device, kind)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.single_observation_space = self.dreams.observation_space
         self.single_action_space = self.dreams.action_space

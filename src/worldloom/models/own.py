@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import textwrap
 from typing import Any
 
 from worldloom.contract import Spec, WorldloomError, WorldModel
@@ -86,20 +85,9 @@ def check_own(model: WorldModel, seed: int = 0) -> str:
     report = check_model(model, seed=seed, frames=QUICK_FRAMES, raise_on_failure=False)
     if report.passed:
         return f"{report.model} keeps the contract: {len(report.checks)} of {len(report.checks)} checks passed."
-    width = max(map(len, report.failures))
-    rows = []
-    for name, message in report.failures.items():
-        first, *more = textwrap.wrap(message, 100) or [""]
-        rows += [f"  {name:<{width}}  {first}", *(f"  {'':<{width}}  {line}" for line in more)]
-    failed = len(report.failures)
     raise OwnModelError(
-        "\n".join(
-            [
-                f"{report.model} breaks the contract: {failed} of {len(report.checks)} checks failed.",
-                *rows,
-                "Mend it (worldloom.check_model(model) checks again), or train it as it is by --no-check.",
-            ]
-        )
+        f"{report.model} breaks the contract: {len(report.failures)} of {len(report.checks)} checks failed.\n"
+        f"{report.table()}\nMend it (worldloom.check_model(model) checks again), or train it as it is by --no-check."
     )
 
 

@@ -13,9 +13,15 @@ SMALL_FRAMES = 20_000
 
 
 def world_config(env: str) -> Any:
-    """The configuration of a world given by name: the built-in one's own, or a Gymnasium environment's."""
-    from worldloom.worlds import is_gymnasium
+    """The configuration of a world given by name: the built-in one's own, a Gymnasium environment's, or that of a
+    user's own world (None where that has none)."""
+    from worldloom.worlds import is_gymnasium, own_world
 
+    make = own_world(env)
+    if make is not None:
+        from worldloom.worlds.own import default_config
+
+        return default_config(make)
     if is_gymnasium(env):
         from worldloom.worlds.gym import GymConfig
 
@@ -65,8 +71,6 @@ def fit(recipe: Recipe, spec: Spec, frames: int) -> tuple[Recipe, Spec, list[str
     The diffusion family is given the first picture alone. Raises :class:`WorldloomError` where the family can't model
     the world.
     """
-    from worldloom.models import family as find_family
-
     notes = [describe(spec, frames)]
     if recipe.family == "diffusion" and not spec.images:
         raise WorldloomError(
@@ -81,7 +85,7 @@ def fit(recipe: Recipe, spec: Spec, frames: int) -> tuple[Recipe, Spec, list[str
             notes.append(f"The diffusion family dreams the picture {name!r}; left out: {', '.join(left)}.")
     if frames < SMALL_FRAMES:
         notes.append(f"{frames:,} frames are few: expect a dream that remembers rather than understands.")
-    reason = getattr(find_family(recipe.family), "supports", lambda _: None)(spec)
+    reason = getattr(recipe.model_class, "supports", lambda _: None)(spec)
     if reason:
         raise WorldloomError(reason)
     return recipe, spec, notes

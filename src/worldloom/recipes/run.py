@@ -13,14 +13,16 @@ from typing import Any
 import torch
 
 from worldloom.configs import to_json
-from worldloom.contract import WorldloomError
+from worldloom.contract import Spec, WorldloomError, WorldModel
 from worldloom.data import Dataset, Mixture
 from worldloom.data.mixture import part_names
 from worldloom.data.sources import ImportConfig
+from worldloom.models.own import check_own, construct
 from worldloom.recipes.base import Recipe
 from worldloom.recipes.own import fit
 from worldloom.training import RunSummary, train
-from worldloom.worlds import World, is_gymnasium
+from worldloom.training.devices import pick_device
+from worldloom.worlds import World, is_gymnasium, own_world
 
 
 @contextlib.contextmanager
@@ -36,11 +38,19 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def open_world(recipe: Recipe) -> World:
-    """The recipe's world, ``collect.num`` of it side by side."""
+def open_world(recipe: Recipe, *, check: bool = False, say: Callable[[str], None] = print) -> World:
+    """The recipe's world, ``collect.num`` of it side by side; with ``check`` a user's own is held to the protocol."""
     if recipe.env is None:
         raise WorldloomError("There is nothing to collect from: give --env NAME, or your own data by --data FOLDER.")
     num, seed = recipe.collect.num, recipe.collect.seed
+    make = own_world(recipe.env)
+    if make is not None:
+        from worldloom.worlds.own import check_own as check_own_world
+        from worldloom.worlds.own import construct as construct_world
+
+        if check:
+            say(check_own_world(make, recipe.world))
+        return construct_world(make, num, seed, recipe.world)
     if is_gymnasium(recipe.env):
         from worldloom.worlds.gym import GymWorld
 
@@ -54,12 +64,21 @@ def open_world(recipe: Recipe) -> World:
     return Balls(recipe.world, num, seed)
 
 
-def collect_data(recipe: Recipe, out: Path, say: Callable[[str], None] = print) -> Dataset:
-    """Collect the recipe's dataset into ``out``, or top it up."""
+def collect_data(
+    recipe: Recipe,
+    out: Path,
+    say: Callable[[str], None] = print,
+    *,
+    check: bool = False,
+    before: Callable[[Spec], object] = lambda _: None,
+) -> Dataset:
+    """Collect the recipe's dataset into ``out``, or top it up. ``check``: hold a user's own world to the protocol;
+    ``before`` is told the world's spec first, and may raise."""
     from worldloom.data.collect import collect
 
-    world = open_world(recipe)
+    world = open_world(recipe, check=check, say=say)
     try:
+        before(world.spec)
         for note in getattr(world, "notes", ()):
             say(note)
         say(f"Collecting {recipe.collect.episodes} episodes of {recipe.env} into {out}")
@@ -73,7 +92,7 @@ def collect_data(recipe: Recipe, out: Path, say: Callable[[str], None] = print) 
                 seed=recipe.collect.seed,
                 policy=getattr(world, "policy", recipe.collect.policy),
                 progress=advance,
-                info={"world": {"env": recipe.env, "config": to_json(recipe.world)}},
+                info={"world": {"env": recipe.env, "config": None if recipe.world is None else to_json(recipe.world)}},
             )
         say(f"{out}: {len(dataset.lengths)} episodes, {dataset.frames:,} frames ({time.monotonic() - begun:.0f} s).")
         return dataset
@@ -118,18 +137,24 @@ def run_recipe(
     force: bool = False,
     importing: ImportConfig | None = None,
     skip_bad: bool = False,
+    check: bool = True,
     say: Callable[[str], None] = print,
 ) -> RunSummary:
     """Train a recipe into the folder ``out``. Without ``data`` its dataset is collected into ``out``/data first.
 
     ``data`` is a dataset, or recordings that are imported into ``out``/data, as ``importing`` and ``skip_bad`` say; or
-    several, which are mixed as ``mix``, the further arguments of :class:`worldloom.Mixture`, says.
+    several, which are mixed as ``mix``, the further arguments of :class:`worldloom.Mixture`, says. ``check``: hold a
+    user's own model to the contract, and their world to its protocol, before the run begins.
     """
-    from worldloom.models import family
-
     own = out / "data"
     begun = (out / "config.json").exists()
     dataset: Dataset | Mixture
+
+    def vet(spec: Spec) -> None:
+        """A user's own model that breaks the contract is told of before hours of collecting or training."""
+        if recipe.kind is not None and check and not begun:
+            say(check_own(build_model(recipe, spec).to(pick_device(recipe.train.device))))
+
     if data is not None:
         several = [data] if isinstance(data, Path) else list(data)
         names = part_names(several)
@@ -141,21 +166,29 @@ def run_recipe(
         dataset = mix_data(several, mix or {}, open_one)
         for note in dataset.notes() if isinstance(dataset, Mixture) else ():
             say(note)
+        vet(dataset.spec)
     elif begun and (own / "dataset.json").exists():
         dataset = Dataset(own)  # the run has begun: topping its data up now would make it another run
     else:
-        dataset = collect_data(recipe, own, say)
+        dataset = collect_data(recipe, own, say, check=check, before=vet)
     recipe, spec, notes = fit(recipe, dataset.spec, dataset.frames)
     for note in notes:
         say(note)
-    say(f"Model: {recipe.family}, {_brief(recipe.model)}")
-    with torch.random.fork_rng(devices=[]):  # the first weights are a function of the seed, like all that follows
-        torch.manual_seed(recipe.train.seed)
-        model = family(recipe.family)(spec, recipe.model)
+    say(f"Model: {recipe.family}{_brief(recipe.model)}")
+    model = build_model(recipe, spec)
     return train(model, dataset, recipe.train, out, init=init, force=force, describe={"recipe": recipe.name})
 
 
+def build_model(recipe: Recipe, spec: Spec) -> WorldModel:
+    """The recipe's model. Its first weights are a function of the seed, like all that follows."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.train.seed)
+        return construct(recipe.model_class, spec, recipe.model)
+
+
 def _brief(config: Any) -> str:
-    """The plain numbers of a configuration, on one line."""
+    """The plain numbers of a configuration, for the end of a line; nothing for a model without one."""
+    if config is None:
+        return ""
     parts = [(f.name, getattr(config, f.name)) for f in fields(config)]
-    return ", ".join(f"{n} {v}" for n, v in parts if isinstance(v, (int, float, str, bool)))
+    return "".join(f", {n} {v}" for n, v in parts if isinstance(v, (int, float, str, bool)))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from worldloom.configs import from_json
-from worldloom.contract import Segment, Spec, WorldloomError, check_covers
+from worldloom.contract import Segment, Spec, WorldloomError, WorldModel, check_covers
 from worldloom.data import Dataset, Windows
 from worldloom.evaluation.datasets import open_data
 from worldloom.files import read_json, sweep
@@ -35,18 +35,19 @@ def imagine_video(
     data: Path | None = None,
     seed: int = 0,
     device: str = "auto",
+    kind: type[WorldModel] | None = None,
 ) -> Iterator[str]:
     """Dream ``frames`` frames after a held-out start and write ``out`` (.mp4, .gif, or .png for a contact sheet).
 
     The truth beside it is the recording for as long as it goes, and the exact simulator after that, which is told the
-    same actions. Yields lines that say what was done.
+    same actions. ``kind``: the class of a model of your own. Yields lines that say what was done.
     """
     for name, value in (("frames", frames), ("prompt", prompt)):
         if value < 1:
             raise WorldloomError(f"--{name} must be at least 1, found {value}.")
     if start < 0:
         raise WorldloomError(f"--start must be 0 or more, found {start}.")
-    model = load_model(run, pick_device(device))
+    model = load_model(run, pick_device(device), kind=kind)
     if not model.spec.images:
         raise WorldloomError(f"The model in {run} dreams {sorted(model.spec.shown)} and no picture to show.")
     sensor = next(iter(model.spec.images))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from typing import Any
 
 from worldloom.contract import WorldloomError
@@ -17,9 +18,15 @@ def make_world(name: str, num: int = 1, **options: Any) -> World:
     """``num`` worlds side by side.
 
     name: a built-in name (:data:`BUILT_IN`), a Gymnasium id such as ``ALE/Pong-v5``, or ``module:Class`` of a Gymnasium
-    environment. options: for ``balls`` the fields of :class:`~worldloom.worlds.balls.BallsConfig` and ``seed``; for
-    Gymnasium what :class:`~worldloom.worlds.gym.GymWorld` takes.
+    environment or of a :class:`World` of your own (docs/your-own.md). options: for ``balls`` the fields of
+    :class:`~worldloom.worlds.balls.BallsConfig` and ``seed``; for Gymnasium what
+    :class:`~worldloom.worlds.gym.GymWorld` takes; for your own the fields of its ``Config`` and ``seed``.
     """
+    make = own_world(name)
+    if make is not None:
+        from worldloom.worlds.own import construct, from_options
+
+        return construct(make, num, options.pop("seed", 0), from_options(make, options))
     if is_gymnasium(name):
         from worldloom.worlds.gym import GymWorld
 
@@ -33,6 +40,15 @@ def make_world(name: str, num: int = 1, **options: Any) -> World:
     from worldloom.worlds.balls import Balls, BallsConfig
 
     return Balls(from_json(BallsConfig, options, "balls"), num, seed)
+
+
+def own_world(name: str) -> Callable[..., World] | None:
+    """What makes a user's own :class:`World` of the name ``module:Class``; None where the name means something else."""
+    if ":" not in name:
+        return None
+    from worldloom.worlds.own import find_world
+
+    return find_world(name)
 
 
 def is_gymnasium(name: str) -> bool:
@@ -52,4 +68,4 @@ def is_gymnasium(name: str) -> bool:
     )
 
 
-__all__ = ["BUILT_IN", "Frames", "World", "is_gymnasium", "make_world", "sample_action"]
+__all__ = ["BUILT_IN", "Frames", "World", "is_gymnasium", "make_world", "own_world", "sample_action"]
