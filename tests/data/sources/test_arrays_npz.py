@@ -1,5 +1,6 @@
 """npz files of the shapes that people hold: what is read is what was recorded."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -36,18 +37,19 @@ def test_ha_and_schmidhuber(tmp_path: Path) -> None:
         files.append((obs, action, reward))
     assert detect(tmp_path) == "npz"
     source, episodes = read(tmp_path)
-    assert [i.name for i in source.items] == ["0.npz", "1.npz"] and [i.frames for i in source.items] == [7, 5]
+    assert [i.name for i in source.items] == ["0.npz", "1.npz"]
+    assert [i.frames for i in source.items] == [7, 5]
     for episode, (obs, action, reward) in zip(episodes, files, strict=True):
         np.testing.assert_array_equal(episode.obs["obs"], chw(obs))
         assert not episode.control["action"][0].any()
         np.testing.assert_array_equal(episode.control["action"][1:], action[:-1].astype(np.float32))
-        assert episode.reward is not None and episode.reward[0] == 0
+        assert episode.reward is not None
+        assert episode.reward[0] == 0
         np.testing.assert_array_equal(episode.reward[1:], reward[:-1].astype(np.float32))
         assert episode.terminal is None  # the frame that the last action led to is not there
         episode.check(source.spec)
-    assert any("one frame more" in n for n in source.notes) and any(
-        "row t of a table was taken after" in n for n in source.notes
-    )
+    assert any("one frame more" in n for n in source.notes)
+    assert any("row t of a table was taken after" in n for n in source.notes)
 
 
 def test_one_frame_more_than_actions_is_exact_and_cut_into_pieces(tmp_path: Path) -> None:
@@ -55,8 +57,10 @@ def test_one_frame_more_than_actions_is_exact_and_cut_into_pieces(tmp_path: Path
     terminal = np.arange(10) == 9
     np.savez(tmp_path / "e.npz", observations=obs, actions=action, rewards=reward, terminated=terminal)
     source, parts = read(tmp_path / "e.npz", length=4, pairing="same")
-    assert source.spec.action is not None and source.spec.action.n == 3
-    assert [p.length for p in parts] == [3, 4, 4] and [p.terminal for p in parts] == [False, False, True]
+    assert source.spec.action is not None
+    assert source.spec.action.n == 3
+    assert [p.length for p in parts] == [3, 4, 4]
+    assert [p.terminal for p in parts] == [False, False, True]
     np.testing.assert_array_equal(np.concatenate([p.obs["observations"] for p in parts]), chw(obs))
     for part, start in zip(parts, (0, 3, 7), strict=True):
         np.testing.assert_array_equal(part.control["action"][1:], action[start : start + part.length - 1])
@@ -68,11 +72,9 @@ def test_pieces_are_even_and_cover_all() -> None:
     for frames in range(1, 40):
         for length in (2, 3, 7):
             cut = pieces(frames, length)
-            assert (
-                cut[0][0] == 0
-                and cut[-1][1] == frames
-                and all(b[0] == a[1] for a, b in zip(cut, cut[1:], strict=False))
-            )
+            assert cut[0][0] == 0
+            assert cut[-1][1] == frames
+            assert all(b[0] == a[1] for a, b in itertools.pairwise(cut))
             assert all(0 < b - a <= length for a, b in cut)
 
 
@@ -90,7 +92,9 @@ def test_dreamer(tmp_path: Path, version: int) -> None:
         is_terminal=final & (np.arange(9) < 5), discount=np.ones(9),
     )  # fmt: skip
     source, (a, b) = read(tmp_path)
-    assert source.spec.action is not None and source.spec.action.kind == "discrete" and source.spec.action.n == 4
+    assert source.spec.action is not None
+    assert source.spec.action.kind == "discrete"
+    assert source.spec.action.n == 4
     assert (a.length, b.length) == (5, 4)
     shift = 0 if version == 2 else 1
     np.testing.assert_array_equal(a.control["action"], [4, *choice[1 - shift : 5 - shift]])
@@ -98,7 +102,8 @@ def test_dreamer(tmp_path: Path, version: int) -> None:
     assert any(f"DreamerV{version}" in n for n in source.notes)
     if version == 2:
         np.testing.assert_array_equal(np.concatenate([a.reward, b.reward]), reward)
-        assert a.terminal is True and b.terminal is False
+        assert a.terminal is True
+        assert b.terminal is False
 
 
 def test_rows_of_many_episodes_with_ends(tmp_path: Path) -> None:
@@ -107,7 +112,8 @@ def test_rows_of_many_episodes_with_ends(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", **{"data/img": img, "data/state": state, "data/action": rng.normal(size=(9, 2)),
              "data/n_contacts": np.ones((9, 1)), "meta/episode_ends": np.array([4, 9])})  # fmt: skip
     source, (a, b) = read(tmp_path)
-    assert set(source.spec.shown) == {"img", "state"} and any("n_contacts" in n for n in source.notes)
+    assert set(source.spec.shown) == {"img", "state"}
+    assert any("n_contacts" in n for n in source.notes)
     np.testing.assert_array_equal(a.obs["img"], chw(img[:4]))
     np.testing.assert_array_equal(b.obs["state"], state[4:].astype(np.float32))
 
@@ -128,14 +134,16 @@ def test_kinds_of_pictures(tmp_path: Path) -> None:
     grey = rng.integers(0, 256, (6, 16, 16), dtype=np.uint8)
     grey[0] = 0
     forms = {
-        "first": grey[:, None], "last": grey[..., None], "plain": grey, "unit": grey / 255, "floats": grey.astype(np.float32),
+        "first": grey[:, None], "last": grey[..., None], "plain": grey, "unit": grey / 255,
+        "floats": grey.astype(np.float32),
         "sixteen": grey.astype(np.uint16) << 8, "wide": grey.astype(np.int64), "swapped": grey.astype(">f8"),
         "columns": np.asfortranarray(grey),
     }  # fmt: skip
     for name, value in forms.items():
         np.savez(tmp_path / f"{name}.npz", images=value)
         source, parts = read(tmp_path / f"{name}.npz", length=2)
-        assert source.spec.shown["images"].shape == (1, 16, 16) and source.spec.action is None, name
+        assert source.spec.shown["images"].shape == (1, 16, 16), name
+        assert source.spec.action is None
         np.testing.assert_array_equal(np.concatenate([p.obs["images"] for p in parts])[:, 0], grey, err_msg=name)
         assert (name in ("last", "plain", "columns")) == any(
             n == "images: grey pictures of 16×16." for n in source.notes
@@ -145,7 +153,8 @@ def test_kinds_of_pictures(tmp_path: Path) -> None:
 def test_large_pictures_are_shrunk_and_told(tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", rgb=pictures(4, 192))
     source, (episode,) = read(tmp_path / "e.npz")
-    assert episode.obs["rgb"].shape == (4, 3, 64, 64) and any("192×192 pixels made 64×64" in n for n in source.notes)
+    assert episode.obs["rgb"].shape == (4, 3, 64, 64)
+    assert any("192×192 pixels made 64×64" in n for n in source.notes)
 
 
 def test_a_bare_npy_file_and_an_array_without_a_name(tmp_path: Path) -> None:
@@ -166,7 +175,8 @@ def test_moving_mnist_asks_instead_of_guessing(tmp_path: Path) -> None:
 def test_actions_by_name_and_none(tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", image=pictures(5), steer=np.arange(5) / 9, gas=np.ones(5), action=np.zeros(5))
     source, (episode,) = read(tmp_path, columns=("steer", "gas"), pairing="same")
-    assert source.spec.action is not None and source.spec.action.names == ("steer", "gas")
+    assert source.spec.action is not None
+    assert source.spec.action.names == ("steer", "gas")
     np.testing.assert_allclose(episode.control["action"][1:, 0], np.arange(1, 5) / 9, rtol=1e-6)
     source, _ = read(tmp_path, actions="none")
     assert source.spec.action is None
@@ -196,7 +206,8 @@ def test_bad_files_are_named_and_the_good_ones_kept(tmp_path: Path) -> None:
     assert said.keys() == {f"{n}.npz" for n in ("short", "nan", "objects", "quiet", "blind", "wide", "cut", "text")}
     for name, word in {
         "short": "different lengths", "nan": "NaN", "objects": "Python objects, which are never unpickled",
-        "quiet": "rewards", "blind": "no pictures or observations", "wide": "--fit", "cut": "damaged", "text": "damaged",
+        "quiet": "rewards", "blind": "no pictures or observations", "wide": "--fit", "cut": "damaged",
+        "text": "damaged",
     }.items():  # fmt: skip
         assert word in said[f"{name}.npz"], (name, said[f"{name}.npz"])
     with pytest.raises(DataError, match="skip-bad"):
@@ -238,7 +249,8 @@ def test_sizes_that_nothing_backs_are_refused(tmp_path: Path) -> None:
 def test_actions_beside_pictures_are_not_a_source_of_their_own(tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", action=np.arange(5))
     (tmp_path / "e.mp4").write_bytes(b"")
-    assert not NpzSource.sniff(tmp_path) and NpzSource.sniff(tmp_path / "e.npz")
+    assert not NpzSource.sniff(tmp_path)
+    assert NpzSource.sniff(tmp_path / "e.npz")
 
 
 def test_pickles_are_never_opened(tmp_path: Path) -> None:
