@@ -7,7 +7,7 @@ from typing import Any
 
 import tyro
 
-from worldloom.contract import WorldloomError
+from worldloom.contract import WorldloomError, WorldModel
 
 Verb = Callable[[list[str]], int]
 """Takes the arguments after its name; returns the exit code."""
@@ -28,6 +28,18 @@ def take(args: list[str], flag: str, *, keep: bool = False) -> str | None:
                 del args[i]
             return arg.split("=", 1)[1]
     return None
+
+
+def model_class(name: str | None) -> type[WorldModel] | None:
+    """The class that ``--model module:Class`` names, for the ``kind`` of whatever loads a run; None without the flag.
+
+    Every verb that takes a model has a field ``model: str | None = None`` and passes it through here.
+    """
+    if name is None:
+        return None
+    from worldloom.models.own import find_model
+
+    return find_model(name)
 
 
 def parse(kind: type[Any], args: Sequence[str], program: str) -> Any:

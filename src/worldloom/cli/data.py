@@ -58,7 +58,8 @@ def _collect(args: list[str]) -> int:
         [
             ("out", Path),
             ("env", str, field(default=env)),
-            ("world", type(recipe.world), field(default_factory=lambda: recipe.world)),
+            ("check", bool, field(default=True)),  # hold a user's own world to its protocol first
+            *([("world", type(recipe.world), field(default_factory=lambda: recipe.world))] if recipe.world else []),
         ],
         bases=(type(recipe.collect),),
         kw_only=True,
@@ -67,7 +68,8 @@ def _collect(args: list[str]) -> int:
     kind.__doc__ = "Collect episodes from a world into a dataset, or top it up. The options shown are those of --env."
     flags = parse(kind, args, "worldloom data collect")
     collect = type(recipe.collect)(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(type(recipe.collect))})
-    collect_data(dataclasses.replace(recipe, world=flags.world, collect=collect), flags.out)
+    recipe = dataclasses.replace(recipe, world=getattr(flags, "world", None), collect=collect)
+    collect_data(recipe, flags.out, check=flags.check)
     return 0
 
 

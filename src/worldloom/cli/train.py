@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from worldloom.cli.common import parse, take
+from worldloom.cli.common import model_class, parse, take
 from worldloom.cli.mix import MixFlags, mixing, spec_of, take_all
 from worldloom.contract import WorldloomError
 
@@ -35,6 +35,11 @@ class Train:
     mixed. By default one is collected into OUT/data."""
     family: str | None = None
     """Model family for your own world or data: diffusion or recurrent. Its options follow as --model.*"""
+    own_model: Annotated[str | None, tyro.conf.arg(name="model")] = None
+    """Your own class of model, as my_model:MyModel (docs/your-own.md), in place of a family. The fields of its Config
+    follow as --model.*"""
+    check: bool = True
+    """Hold your own model to the contract, and your own world to its protocol, before the run begins."""
     init: Path | None = None
     """Another run whose weights to begin with, as far as they fit; its model's settings are then the defaults."""
     minutes: float | None = None
@@ -60,6 +65,9 @@ def train(args: list[str]) -> int:
     name = args.pop(0) if args and not args[0].startswith("-") else None
     env, family, datas = take(args, "--env"), take(args, "--family"), take_all(args, "--data")
     data = datas[0] if datas else None
+    kind_of_model = model_class(take(args, "--model", keep=True))
+    if kind_of_model is not None and family is not None:
+        raise WorldloomError("Give --family for a model of ours, or --model for your own, not both.")
     if name is not None and env is not None and data is not None:
         raise WorldloomError("Give --env to collect, or --data for what was collected before, not both.")
     if name is not None:
@@ -81,11 +89,13 @@ def train(args: list[str]) -> int:
         raise WorldloomError(
             "Say what to train: a recipe (`worldloom recipes` lists them), --env NAME or --data FOLDER."
         )
+    if kind_of_model is not None:
+        recipe = recipe.own(kind_of_model)
     if "--debug" in args:
         recipe = recipe.debug()
     init, out, note = take(args, "--init", keep=True), take(args, "--out", keep=True), None
     if init is not None:
-        fixed = name is not None or family is not None
+        fixed = name is not None or family is not None or kind_of_model is not None
         recipe, note = finetune.like(recipe, Path(init), None if out is None else Path(out), fixed=fixed)
     # The recipe's parts as flags: --model.history 8, --train.lr 1e-3, --collect.episodes 50, --world.balls 3
     shown = ("model", "train") if data is not None else ("model", "train", "collect", "world")
@@ -115,9 +125,11 @@ def train(args: list[str]) -> int:
     if note is not None:
         print(note)
     mix = mixing(flags) if datas else {}
-    summary = run_recipe(recipe, flags.out, data=flags.data, mix=mix, init=flags.init, force=flags.force, **how)
+    how |= {"init": flags.init, "force": flags.force, "check": flags.check}
+    summary = run_recipe(recipe, flags.out, data=flags.data, mix=mix, **how)
     print(f"{flags.out}: {summary.steps} steps in {summary.train_seconds:.0f} s.")
-    print(f"Next: worldloom imagine {flags.out} --out dream.mp4; worldloom evaluate {flags.out}")
+    again = f" --model {flags.own_model}" if flags.own_model else ""
+    print(f"Next: worldloom imagine {flags.out}{again} --out dream.mp4; worldloom evaluate {flags.out}{again}")
     return 0
 
 
