@@ -125,7 +125,7 @@ def test_a_missing_action_is_named(tmp_path: Path) -> None:
         broken = episode(0, 5)
         broken.control["action"][3] = 4
         writer.add(broken)
-    with pytest.raises(DataError, match="Episode 0 .* no action at frame 3"):
+    with pytest.raises(DataError, match=r"Episode 0 .* no action at frame 3"):
         export_data(Dataset(tmp_path / "d"), tmp_path / "out", "minari")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d"]
 

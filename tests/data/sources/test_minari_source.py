@@ -138,7 +138,8 @@ def test_every_storage_and_kind_of_observation(tmp_path: Path, form: str) -> Non
     store(tmp_path / "d", obs, acts, space, spaces.Discrete(4, start=-2), form)
     source, parts = read(tmp_path / "d", length=4)
     assert {n: (s.kind, s.shape) for n, s in source.spec.shown.items()} == {
-        "eye.rgb": ("image", (3, 40, 48)), "goal": ("vector", (2,)), "room": ("vector", (3,)), "tiny": ("vector", (147,)),
+        "eye.rgb": ("image", (3, 40, 48)), "goal": ("vector", (2,)), "room": ("vector", (3,)),
+        "tiny": ("vector", (147,)),
     }  # fmt: skip
     assert [i.frames for i in source.items] == [5, 7]
     assert [p.length for p in parts] == [2, 3, 3, 4]
@@ -230,8 +231,10 @@ def test_no_code_that_the_metadata_name_is_run(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     "space",
-    ["{}", "[]", "not json", '{"type": "Evil"}', '{"type": "Box", "dtype": "object", "shape": [1], "low": [0], "high": [1]}',
-     '{"type": "Box", "dtype": "float32", "shape": [1000000000], "low": 0, "high": 1}', '{"type":"Dict","subspaces":' * 50],
+    ["{}", "[]", "not json", '{"type": "Evil"}',
+     '{"type": "Box", "dtype": "object", "shape": [1], "low": [0], "high": [1]}',
+     '{"type": "Box", "dtype": "float32", "shape": [1000000000], "low": 0, "high": 1}',
+     '{"type":"Dict","subspaces":' * 50],
 )  # fmt: skip
 def test_spaces_that_are_none(tmp_path: Path, space: str) -> None:
     toy(tmp_path / "d")

@@ -34,7 +34,7 @@ def export_minari(dataset: Dataset, out: Path, progress: Callable[[int], None]) 
     need("h5py", "Writing Minari's HDF5")
     if "jpeg_encoding" not in inspect.signature(storage_class.new).parameters:
         raise DataError("This Minari would store pictures as JPEG, with loss: pip install 'minari>=0.5.4'.")
-    temporary = None
+    temporary: Path | None = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
@@ -49,7 +49,8 @@ def export_minari(dataset: Dataset, out: Path, progress: Callable[[int], None]) 
         left = _write(dataset, storage, control, progress)
         if not storage.total_episodes:
             raise DataError(f"{dataset.path} has no episode of at least two frames: there is no action to write.")
-        name = out.name if re.fullmatch(r"[-\w]+-v\d+", out.name) else re.sub(r"[^-\w]", "-", out.name) + "-v0"
+        name = re.sub(r"[^-\w]", "-", out.resolve().name)
+        name = name if re.fullmatch(r"[-\w]+-v\d+", name) else f"{name}-v0"
         storage.update_metadata(
             {
                 "dataset_id": name,
@@ -59,12 +60,14 @@ def export_minari(dataset: Dataset, out: Path, progress: Callable[[int], None]) 
             }
         )
         _settle(temporary, out)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # h5py tells of a full disk by either
         raise DataError(
-            f"Can't write {out}: {error.strerror or error}. Free some space; nothing is left there."
+            f"Can't write {out}: {getattr(error, 'strerror', None) or error}. Free some space or choose a folder you may "
+            "write to; nothing was left behind."
         ) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
     return _notes(dataset, out, name, left)
 
 

@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +16,7 @@ from worldloom.data.episode import DataError, Episode
 from worldloom.data.sources.array_episodes import Segment, Track, find_tracks
 from worldloom.data.sources.array_files import ArrayFile, NpzFile
 from worldloom.data.sources.array_pictures import Look, look_at
+from worldloom.data.sources.array_reading import actions_of, frames_of, led, one_hot, pieces, rewards_of, vectors
 from worldloom.data.sources.array_shapes import channels, natural, size_of
 from worldloom.data.sources.base import ImportConfig, Item, Problem, Source
 from worldloom.data.sources.hdf5_files import Hdf5File
@@ -27,16 +27,10 @@ FPS = 15.0
 """Frames a second of a dataset whose files do not say."""
 SAMPLED = 16
 """Recordings in which actions that rest frame by frame are looked at beforehand."""
+_SEEN = 4  # recordings, and frames of each, from which it is settled what pictures are
 _BLOCK = 2**26  # bytes of pictures that are turned into the dataset's at once
 _LOOKED = 20_000  # entries of a folder that sniffing looks at
 _MEDIA = {".mp4", ".mkv", ".avi", ".mov", ".webm", ".gif", ".png", ".jpg", ".jpeg"}
-
-
-def pieces(frames: int, length: int) -> list[tuple[int, int]]:
-    """(start, stop) of the parts of about equal length, at most ``length``, into which a recording is cut."""
-    count = -(-frames // length)
-    edges = [frames * k // count for k in range(count + 1)]
-    return list(pairwise(edges))
 
 
 def files_in(path: Path, suffixes: set[str], most: int | None = None) -> Iterator[Path]:
@@ -157,16 +151,13 @@ class ArraysSource(Source):
         for track in list(looked):
             try:
                 with self.open(self._place(track.file), track.label) as file:
-                    rows = np.concatenate([_actions(file, track, s, *_used(track, s)) for s in track.segments])
+                    rows = np.concatenate([actions_of(file, track, s, *led(track, s)) for s in track.segments])
                 infer_control([rows], (), "continuous", track.label)
             except DataError as error:
-                self.problems.append(Problem(track.label, str(error), "actions"))
-                tracks.remove(track)
+                self._drop(tracks, track, error, "actions")
                 continue
             parts.append(rows)
-            hot = hot and _one_hot(rows)
-        if not tracks:
-            raise DataError(f"{self.path}: no recording can be used. The first: {self.problems[0].what}")
+            hot = hot and one_hot(rows)
         if hot and self.config.actions != "continuous":
             self._choices = parts[0].shape[1]
             self.notes.append(f"Actions: rows with a single 1 among {self._choices} are read as choices.")
@@ -179,32 +170,45 @@ class ArraysSource(Source):
         return self.path if self.path.is_file() else self.path / file
 
     def _pictures(self, tracks: list[Track], reference: Track) -> dict[str, Look]:
-        """How the pictures of each sensor become the dataset's."""
+        """How the pictures of each sensor become the dataset's; a few frames of a few recordings settle it."""
         sizes = {size_of(t.frames[n].shape) for t in tracks for n in reference.pictures}
         if not sizes:
             return {}
         size = choose_size(sizes, self.config)
         for track in list(tracks):
-            for name in reference.pictures:
-                try:
+            try:
+                for name in reference.pictures:
                     fit(size_of(track.frames[name].shape), size, self.config, track.label)
-                except DataError as error:
-                    self.problems.append(Problem(track.label, str(error), "size"))
-                    tracks.remove(track)
-                    break
-        if not tracks:
-            raise DataError(f"{self.path}: no recording can be used. The first: {self.problems[0].what}")
-        chosen = tracks[:: max(1, len(tracks) // 4)][:4]
-        looks = {}
-        for name in sorted(reference.pictures):
-            samples = []
-            for track in chosen:
+            except DataError as error:
+                self._drop(tracks, track, error, "size")
+        samples: dict[str, list[np.ndarray]] = {name: [] for name in sorted(reference.pictures)}
+        step, seen = max(1, len(tracks) // _SEEN), 0
+        for track in [*tracks[::step], *(t for k, t in enumerate(tracks) if k % step)]:
+            try:
                 with self.open(self._place(track.file), track.label) as file:
                     segment = track.segments[0]
-                    samples.append(_frames(file, track, name, segment, 0, min(4, track.length(segment))))
-            looks[name] = look_at(samples, size, self.config, name)
-            self.notes.append(looks[name].note)
+                    stop = min(_SEEN, track.length(segment))
+                    taken = {name: frames_of(file, track, name, segment, 0, stop) for name in samples}
+                for name, value in taken.items():
+                    look_at([value], size, self.config, f"{track.label}, {name}")
+            except DataError as error:
+                self._drop(tracks, track, error, "pictures")
+                continue
+            for name, value in taken.items():
+                samples[name].append(value)
+            seen += 1
+            if seen == _SEEN:
+                break
+        looks = {name: look_at(values, size, self.config, name) for name, values in samples.items()}
+        self.notes += [look.note for look in looks.values()]
         return looks
+
+    def _drop(self, tracks: list[Track], track: Track, error: DataError, kind: str) -> None:
+        """Take a recording that can't be used out of the list; :class:`DataError` once none is left."""
+        self.problems.append(Problem(track.label, str(error), kind))
+        tracks[:] = [t for t in tracks if t is not track]
+        if not tracks:
+            raise DataError(f"{self.path}: no recording can be used. The first: {self.problems[0].what}")
 
     def _list(self, tracks: list[Track]) -> None:
         for track in tracks:
@@ -259,18 +263,18 @@ class ArraysSource(Source):
             step = max(1, _BLOCK // max(1, track.frames[name].bytes))  # large pictures are shrunk a few at a time
             parts = []
             for begin in range(start, stop, step):
-                value = _frames(file, track, name, segment, begin, min(begin + step, stop))
+                value = frames_of(file, track, name, segment, begin, min(begin + step, stop))
                 pictures = name in self._look
-                parts.append(self._look[name].convert(value, where) if pictures else _vectors(value, name, where))
+                parts.append(self._look[name].convert(value, where) if pictures else vectors(value, name, where))
             obs[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
         control = {}
         if self.spec.action is not None:
             begin, end = segment.start + start, min(segment.start + stop, segment.stop)
-            taken = _actions(file, track, segment, begin, end)
+            taken = actions_of(file, track, segment, begin, end)
             control["action"] = self._paired(taken, stop - start, track, self.spec.action, where)
         reward = None
         if self._rewarded and track.reward is not None:
-            reward = _rewards(file, track, track.reward, segment, start, stop, where)
+            reward = rewards_of(file, track, track.reward, segment, start, stop, where)
         return Episode(obs, control, reward, info={"rows": [segment.start + start, segment.start + stop]})
 
     def _paired(self, taken: np.ndarray, frames: int, track: Track, control: Control, where: str) -> np.ndarray:
@@ -280,7 +284,7 @@ class ArraysSource(Source):
             raise DataError(f"{where}: actions hold NaN or infinite values, first {row} rows in.")
         if control.kind == "discrete":
             if self._choices is not None:
-                if len(used) and not _one_hot(used):
+                if len(used) and not one_hot(used):
                     raise DataError(f"{where}: a row of actions is not a single 1. Give --actions continuous.")
                 used = used.argmax(1)
             used = used.reshape(len(used))
@@ -289,59 +293,6 @@ class ArraysSource(Source):
         if track.pairing == "same":  # what stands in the first row led to nothing
             used = np.concatenate([np.zeros((1, *used.shape[1:]), used.dtype), used])
         return pair(used, frames, control, track.pairing, where)
-
-
-def _rewards(
-    file: ArrayFile, track: Track, name: str, segment: Segment, start: int, stop: int, where: str
-) -> np.ndarray:
-    """(stop - start,) the reward of arriving at each frame; 0 at an episode's first where the file has none for it."""
-    shift = 1 if track.pairing == "next" else 0
-    begin, end = max(start - shift, 0), stop - shift
-    value = file.read(name, segment.start + begin, segment.start + end, segment.lead)
-    out = np.zeros(stop - start, np.float32)
-    with np.errstate(over="ignore"):
-        out[stop - start - (end - begin) :] = value.reshape(end - begin).astype(np.float32)
-    if not np.isfinite(out).all():
-        raise DataError(f"{where}: rewards hold NaN or infinite values.")
-    return out
-
-
-def _frames(file: ArrayFile, track: Track, name: str, segment: Segment, start: int, stop: int) -> np.ndarray:
-    """Frames ``start`` to ``stop`` of an episode as they rest."""
-    held = segment.stop - segment.start + track.more
-    array, lead = track.sensors[name], segment.lead
-    value = file.read(array, segment.start + start, segment.start + min(stop, held), lead)
-    if stop > held:
-        final = file.read(track.following[name], segment.stop - 1, segment.stop, lead)
-        value = np.concatenate([value, final.astype(value.dtype)])
-    return value
-
-
-def _actions(file: ArrayFile, track: Track, segment: Segment, start: int, stop: int) -> np.ndarray:
-    """Rows ``start`` to ``stop`` of the file's actions as (rows, columns)."""
-    parts = [file.read(name, start, stop, segment.lead) for name in track.action]
-    return np.concatenate([p.reshape(stop - start, -1) for p in parts], 1)
-
-
-def _vectors(value: np.ndarray, name: str, where: str) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        out = value.reshape(len(value), -1).astype(np.float32)
-    if not np.isfinite(out).all():
-        row = int(np.flatnonzero(~np.isfinite(out).all(1))[0])
-        raise DataError(f"{where}: {name} holds NaN or infinite values, first {row} rows in. Mend or leave out.")
-    return out
-
-
-def _used(track: Track, segment: Segment) -> tuple[int, int]:
-    """The rows of the file's actions that led to a frame of the episode."""
-    if track.pairing == "same":
-        return segment.start + 1, segment.stop
-    return segment.start, segment.stop - (not track.extra)
-
-
-def _one_hot(rows: np.ndarray) -> bool:
-    """Whether every row of several columns is a single 1 among zeros."""
-    return rows.shape[1] > 1 and bool((((rows == 0) | (rows == 1)).all(1) & ((rows == 1).sum(1) == 1)).all())
 
 
 class NpzSource(ArraysSource):
@@ -393,4 +344,4 @@ class Hdf5Source(ArraysSource):
         return Hdf5File(path, where)
 
 
-__all__ = ["Hdf5Source", "NpzSource", "files_in", "pieces"]
+__all__ = ["Hdf5Source", "NpzSource"]
