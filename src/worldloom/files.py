@@ -55,7 +55,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             if fcntl is not None:  # while it is locked; Windows can't rename an open file
                 Path(temporary).replace(path)
         if fcntl is None:
-            Path(temporary).replace(path)
+            _rename(Path(temporary), path)
     except OSError as error:
         if temporary:
             with contextlib.suppress(OSError):  # the disk may refuse this too; sweep() gets it later
@@ -75,6 +75,17 @@ def write_atomic(path: Path, data: bytes) -> None:
 def reason(error: OSError) -> str:
     """What the operating system says, without Python's number and quotes."""
     return error.strerror or str(error) or type(error).__name__
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """Rename on Windows, which refuses while another process (a virus scanner, say) has either open: for a moment."""
+    for wait in (0.02, 0.1, 0.5):
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            time.sleep(wait)
+    temporary.replace(path)
 
 
 def _mark_alive(descriptor: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -41,6 +42,9 @@ VERBS: dict[str, Verb] = {"train": train, "imagine": imagine, "evaluate": evalua
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code. A user's mistake is one sentence on stderr and exit code 2."""
     args = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # Windows writes to files and pipes in a code page that lacks some signs
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
     if args == ["--version"]:
         from importlib.metadata import version
 

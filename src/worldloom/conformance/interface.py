@@ -123,7 +123,7 @@ def inputs(bench: Bench) -> None:
         wrong_obs("no sensor", name, None)
         wrong_obs("a wrong shape of", name, x[..., :-1] if x.shape[-1] > 1 else torch.cat([x, x], -1))
         wrong_obs("a wrong batch of", name, torch.cat([x, x]))
-        wrong_obs("a wrong dtype of", name, x.float() if x.dtype == torch.uint8 else x.double())
+        wrong_obs("a wrong dtype of", name, x.float() if x.dtype == torch.uint8 else x.half())
     for name, x in control.items():
         kind = bench.spec.given[name]
         wrong_control("no control", name, None)

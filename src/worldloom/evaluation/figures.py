@@ -85,7 +85,7 @@ def by_horizon(
 
 
 def _array(x: Tensor) -> np.ndarray:
-    return x.double().cpu().numpy()
+    return x.cpu().double().numpy()
 
 
 def picture_figures(true: Tensor, dream: Tensor, last: Tensor, groups: np.ndarray, seed: int) -> dict[str, Figure]:

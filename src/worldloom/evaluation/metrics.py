@@ -43,12 +43,15 @@ def psnr(
 
 
 def _blur(length: int, size: int, sigma: float, device: torch.device) -> Tensor:
-    """(length - size + 1, length) matrix whose rows are a Gaussian window at each of its places."""
-    at = torch.arange(size, dtype=torch.float64, device=device) - (size - 1) / 2
+    """(length - size + 1, length) matrix whose rows are a Gaussian window at each of its places.
+
+    Made on the CPU: not every device has float64.
+    """
+    at = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     window = torch.exp(-0.5 * (at / sigma).square())
-    rows = torch.zeros(length - size + 1, length, dtype=torch.float64, device=device)
+    rows = torch.zeros(length - size + 1, length, dtype=torch.float64)
     rows.as_strided((len(rows), size), (length + 1, 1))[:] = window / window.sum()
-    return rows.to(torch.float32)
+    return rows.to(device, torch.float32)
 
 
 def _ssim(x: Tensor, y: Tensor, down: Tensor, across: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from worldloom.contract import ContractError, Segment, State, UnsupportedError, 
 from worldloom.imagination.rollout import absorb, check_segment, given_once
 from worldloom.imagination.starts import load_starts
 from worldloom.models.saved import load_model
+from worldloom.nn.devices import place
 from worldloom.nn.noise import uniform
 
 Obs: TypeAlias = np.ndarray | dict[str, np.ndarray]

@@ -32,6 +32,7 @@ from worldloom.contract import (
     Spec,
     State,
     WorldModel,
+    mix,
     row_keys,
 )
 from worldloom.models.adopt import Get, by_block, by_entry, fresh, same_sensors, size
@@ -383,8 +384,11 @@ class Recurrent(WorldModel):
     def _states(self, segment: Segment, memory: Tensor, sample: Tensor, generator: torch.Generator | None) -> State:
         """The posteriors (B, T, ·) as (B·T) rows, each with a fresh key."""
         B, T = segment.first.shape
+        halves = torch.randint(
+            2**31 - 1, (2, B * T), generator=generator, device=self.device
+        )  # as wide as any GPU's are
         tensors = {
-            "key": torch.randint(2**62, (B * T,), generator=generator, device=self.device),
+            "key": mix(halves[0], halves[1]),
             "frame": torch.arange(1, T + 1, device=self.device).repeat(B),
             "deter": memory.flatten(0, 1),
             "stoch": sample.flatten(0, 1),

@@ -95,6 +95,17 @@ class ConvDecoder(nn.Module):
         return out[..., : self.shape[1], : self.shape[2]]
 
 
+def quarters(x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel 2 2"]:
+    """Means over the four quarters of a grid, which share the middle row and column where a side is odd.
+
+    It is ``adaptive_avg_pool2d(x, 2)``, which Apple's GPU has for even sides only.
+    """
+    h, w = x.shape[-2:]
+    rows = (x[..., : (h + 1) // 2, :], x[..., h // 2 :, :])
+    parts = [part.mean((-2, -1)) for r in rows for part in (r[..., : (w + 1) // 2], r[..., w // 2 :])]
+    return torch.stack(parts, -1).unflatten(-1, (2, 2))
+
+
 def image_floats(x: Tensor) -> Tensor:
     """uint8 images as float32 in [0, 1]."""
     return x.to(torch.float32) / 255

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,8 +12,21 @@ from torch import Tensor
 from worldloom.contract import mix
 
 
+@cache
+def exact(device: str) -> bool:
+    """Whether a device's 64-bit integers are right to the last bit, by hashing a few numbers there and on the CPU.
+
+    Apple's GPU has got several operations on them wrong, from version to version (pytorch issues 78848, 190052).
+    """
+    keys = torch.tensor([0, 1, -1, 2**31, -(2**31) - 1, 2**62 + 12345, -(2**63), 2**63 - 1])
+    there = keys.to(device)
+    return torch.equal(mix(there, there.flip(0)).cpu(), mix(keys, keys.flip(0)))
+
+
 def _hashes(key: Tensor, frame: Tensor, place: int, shape: tuple[int, ...]) -> Tensor:
-    """(B, prod(shape)) int64 hashes, one an element."""
+    """(B, prod(shape)) int64 hashes, one an element. For a device that is not :func:`exact` they are on the CPU."""
+    if key.device.type not in ("cpu", "cuda", "meta") and not exact(str(key.device)):
+        key, frame = key.cpu(), frame.cpu()
     row = mix(mix(key, frame), place)
     count = math.prod(shape)
     return mix(row[:, None], torch.arange(count, device=key.device)[None])
@@ -27,7 +41,7 @@ def uniform(
     key: Int64[Tensor, " batch"], frame: Int64[Tensor, " batch"], place: int, shape: tuple[int, ...] = ()
 ) -> Float[Tensor, "batch ..."]:
     """Uniform draws in (0, 1), (B, *shape). ``place`` names the draw within the frame: every use needs its own."""
-    return _unit(_hashes(key, frame, place, shape)).reshape(-1, *shape)
+    return _unit(_hashes(key, frame, place, shape)).reshape(-1, *shape).to(key.device)
 
 
 def normal(
@@ -36,7 +50,7 @@ def normal(
     """Standard normal draws, (B, *shape), by Box and Muller's transform of the two halves of each hash."""
     bits = _hashes(key, frame, place, shape)
     radius = torch.sqrt(-2.0 * torch.log(_unit(bits)))
-    return (radius * torch.cos((2.0 * math.pi) * _unit(bits >> 32))).reshape(-1, *shape)
+    return (radius * torch.cos((2.0 * math.pi) * _unit(bits >> 32))).reshape(-1, *shape).to(key.device)
 
 
 def gumbel(

@@ -6,22 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from worldloom.contract import WorldloomError
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """The device called ``name`` (auto, cpu, cuda, mps, or with an index), or an error that says what there is.
-
-    ``auto`` takes CUDA, else Apple's GPU, else the CPU.
-    """
-    found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        name = next(kind for kind in ("cuda", "mps", "cpu") if found[kind])
-    kind = name.partition(":")[0]
-    if kind not in found or not found[kind]:
-        there = ", ".join(k for k, there in found.items() if there)
-        raise WorldloomError(f"There is no device {name!r} here. Choose one of: auto, {there}.")
-    return torch.device(name)
+from worldloom.nn.devices import pick_device, place
 
 
 def native_bf16(device: torch.device) -> bool:
@@ -54,4 +39,4 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return nullcontext()
 
 
-__all__ = ["autocast", "native_bf16", "pick_device", "pick_precision"]
+__all__ = ["autocast", "native_bf16", "pick_device", "pick_precision", "place"]

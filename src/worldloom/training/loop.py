@@ -17,7 +17,7 @@ from worldloom.files import load_tensors, write_json
 from worldloom.imagination.starts import load_starts
 from worldloom.models.saved import describe_model
 from worldloom.training.config import TrainConfig
-from worldloom.training.devices import pick_device, pick_precision
+from worldloom.training.devices import pick_device, pick_precision, place
 from worldloom.training.held import HeldOut
 from worldloom.training.init import take_over
 from worldloom.training.logs import JsonLog, plain
@@ -125,7 +125,7 @@ def _train(
     precision = old.get("precision", "auto") if config.precision == "auto" else config.precision
     precision = pick_precision(precision, device)
     length = config.length or old.get("length") or getattr(model, "window", None) or 16
-    model.to(device)
+    place(model, device)
     windows = dataset.windows("train", length)
     held = HeldOut(dataset, config, length, device, precision)
     if held.why_not:

@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM: the first asks for a checkpoint, the second ends the process at once."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first asks for a checkpoint, the second ends the process at once."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -11,9 +12,12 @@ from typing import Any
 
 from worldloom.contract import WorldloomError
 
+# SIGHUP (a closed terminal, a lost connection) is not on Windows; SIGBREAK (Ctrl-Break, a closed window) only there.
+_STOP = tuple(s for s in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, s))
+
 
 class InterruptedTrainingError(WorldloomError):
-    """Training was stopped by a signal, after a checkpoint. ``exit_code`` is the shell's: 130 or 143."""
+    """Training was stopped by a signal, after a checkpoint. ``exit_code`` is the shell's: 130 for Ctrl-C."""
 
     def __init__(self, message: str, signum: int):
         super().__init__(message)
@@ -22,10 +26,11 @@ class InterruptedTrainingError(WorldloomError):
 
 
 class StopSignals:
-    """Within the context, SIGINT and SIGTERM set :attr:`signum` instead of ending the process.
+    """Within the context SIGINT, SIGTERM, SIGHUP and SIGBREAK (where they exist) set :attr:`signum`, and end nothing.
 
-    The second one leaves by ``os._exit``: what is on disk is whole at any instant, so nothing needs tidying. Outside
-    the main thread, where Python allows no handlers, it does nothing.
+    The second one leaves by ``os._exit``: what is on disk is whole at any instant, so nothing needs tidying. A signal
+    that was ignored before stays so (``nohup``). Outside the main thread, where Python allows no handlers, it does
+    nothing.
     """
 
     def __init__(self) -> None:
@@ -36,13 +41,17 @@ class StopSignals:
         if self.signum is not None:
             os._exit(128 + signum)
         self.signum = signum
-        # os.write, because print may be in the middle of its own work when the signal comes
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nStopping after this step; again to quit now.\n")
+        # os.write, because print may be in the middle of its own work when the signal comes; the terminal may be gone
+        with contextlib.suppress(OSError, ValueError):
+            stderr = sys.__stderr__.fileno() if sys.__stderr__ else 2
+            os.write(stderr, b"\nStopping after this step; again to quit now.\n")
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                self._before[signum] = signal.signal(signum, self._handle)
+            for name in _STOP:
+                signum = getattr(signal, name)
+                if signal.getsignal(signum) is not signal.SIG_IGN:
+                    self._before[signum] = signal.signal(signum, self._handle)
         return self
 
     def __exit__(self, *error: object) -> None:

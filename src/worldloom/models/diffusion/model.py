@@ -35,6 +35,7 @@ from worldloom.models.diffusion.flow import (
     visible,
 )
 from worldloom.nn import noise
+from worldloom.nn.conv import quarters
 
 
 @dataclass(frozen=True)
@@ -351,4 +352,4 @@ class Diffusion(WorldModel):
         silent = torch.zeros_like(earlier["known"], dtype=t.dtype)
         cond = self._condition(t, earlier["known"], silent, actions)
         _, deep = self.net.trunk(visible(newest, t), self.net.stem(past.flatten(1, 2)), cond)
-        return F.adaptive_avg_pool2d(deep.float(), 2).flatten(1)
+        return quarters(deep.float()).flatten(1)

@@ -168,7 +168,7 @@ def serve() -> None:
             answers.flush()
             if group is None:
                 return
-    except BrokenPipeError:
+    except OSError:  # a broken pipe, which Windows calls an invalid argument
         os.dup2(nothing, answers.fileno())  # nobody listens: let the buffer go quietly
     finally:
         if group is not None:
