@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from worldloom.data.store import DatasetWriter as DatasetWriter
     from worldloom.data.windows import Windows as Windows
     from worldloom.evaluation.evaluate import evaluate as evaluate
+    from worldloom.evaluation.probes import probe as probe
     from worldloom.imagination.env import DreamEnv as DreamEnv
     from worldloom.imagination.rollout import imagine as imagine
     from worldloom.imagination.starts import load_starts as load_starts
@@ -72,6 +73,7 @@ _HOME = {
     "load": "models.saved:load_model",
     "load_starts": "imagination.starts",
     "make_world": "worlds",
+    "probe": "evaluation.probes",
     "train": "training",
     "write_video": "imagination.video",
 }

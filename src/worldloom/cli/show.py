@@ -9,7 +9,7 @@ from typing import Literal
 
 import tyro
 
-from worldloom.cli.common import parse
+from worldloom.cli.common import model_class, parse
 
 
 @dataclass
@@ -30,6 +30,8 @@ class Imagine:
     """Where actions come from; ``recorded`` goes on with random ones after the recording's end."""
     data: Path | None = None
     """Dataset to take the start from; by default the run's own, and without it the starts stored in the run."""
+    model: str | None = None
+    """The class of a run of your own model, as my_model:MyModel; a run of ours needs none."""
     seed: int = 0
     """Seed of the dream and of random actions."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -54,6 +56,10 @@ class Evaluate:
     """Dreamed frames compared with the truth; by default 50 or what the episodes allow."""
     count_horizon: int = 100
     """Dreamed frames in which objects are counted, for worlds with an exact truth."""
+    probes: tuple[str, ...] = ()
+    """Further figures: your own probes, as my_probes:my_probe (docs/your-own.md). Several after one another."""
+    model: str | None = None
+    """The class of a run of your own model, as my_model:MyModel; a run of ours needs none."""
     seed: int = 0
     """Seed of starts, dreams and intervals."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -65,7 +71,9 @@ def imagine(args: list[str]) -> int:
     from worldloom.recipes.show import imagine_video
 
     flags = parse(Imagine, args, "worldloom imagine")
-    for line in imagine_video(**dataclasses.asdict(flags)):
+    options = dataclasses.asdict(flags)
+    options["kind"] = model_class(options.pop("model"))
+    for line in imagine_video(**options):
         print(line)
     return 0
 
@@ -75,5 +83,7 @@ def evaluate(args: list[str]) -> int:
     from worldloom.evaluation.evaluate import evaluate as measure
 
     flags = parse(Evaluate, args, "worldloom evaluate")
-    measure(**dataclasses.asdict(flags))
+    options = dataclasses.asdict(flags)
+    options["kind"] = model_class(options.pop("model"))
+    measure(**options)
     return 0

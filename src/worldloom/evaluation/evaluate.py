@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from worldloom.contract import Segment, State, WorldloomError, WorldModel, check
 from worldloom.evaluation.datasets import open_data
 from worldloom.evaluation.figures import Tracked, action_figure, object_figures, picture_figures, track
 from worldloom.evaluation.heldout import HeldOut, draw
+from worldloom.evaluation.probes import Probe, ProbeError, ProbeFunction, find_probes, for_probes, measure_all
 from worldloom.evaluation.report import Evidence, render
 from worldloom.evaluation.schema import DataInfo, Figure, Report, RunInfo, Setting, to_json
 from worldloom.evaluation.statistics import bootstrap
@@ -47,6 +48,7 @@ def evaluate(
     device: str = "auto",
     progress: Callable[[str], None] | None = print,
     kind: type[WorldModel] | None = None,
+    probes: Sequence[str | Probe | ProbeFunction] = (),
 ) -> dict[str, Any]:
     """Measure a run on the test split of its dataset; returns the contents of report.json (see docs/report.md).
 
@@ -55,10 +57,12 @@ def evaluate(
     dreamed frames compared with the truth (default 50, or what the episodes allow). count_horizon: dreamed frames in
     which objects are counted, where the data hold true positions. other_actions: whether to dream a second time with
     other actions, for the figure that says if they matter. seed: of starts, dreams and bootstrap. progress: is told
-    what is being done; None for silence. kind: the class of a model that is not of a registered family.
+    what is being done; None for silence. kind: the class of a model that is not of a registered family. probes: further
+    figures, as functions of :class:`~worldloom.evaluation.probes.Dreams`, ``module:function``, or names of ours.
 
-    Raises :class:`WorldloomError` where ``run`` is no run, the dataset is missing or too small, or the model dreams no
-    picture.
+    Raises :class:`WorldloomError` where ``run`` is no run, the dataset is missing or too small, the model dreams no
+    picture, or a probe lacks what it needs. A probe that fails takes no other figure with it: the report is written,
+    and the failure is raised then.
     """
     run, say = Path(run), progress or (lambda _: None)
     for name, value in (("starts", starts), ("prompt", prompt), ("horizon", horizon), ("count_horizon", count_horizon)):
@@ -66,6 +70,7 @@ def evaluate(
             raise WorldloomError(f"{name} must be at least 1, found {value}.")
     if not run.is_dir():
         raise WorldloomError(f"{run} is not a folder. Give the folder of a run, as written by `worldloom train`.")
+    further = find_probes(probes)
     model = load_model(run, pick_device(device), kind=kind)
     model.require("decode")
     if not model.spec.images:
@@ -88,13 +93,17 @@ def evaluate(
             f"{sorted(dataset.spec.shown)}. Give a dataset of the same world by --data."
         )
     held = draw(dataset, starts, prompt, horizon, count_horizon, seed)
+    for probe in further:
+        if lacks := probe.lacks(model, held.truth):
+            raise ProbeError(f"The probe {probe.name!r} needs {lacks}. Leave it out, or give another run or dataset.")
     notes = [*held.notes, *remarks]
     position = _positions(held)
     length = max(held.horizon, count_horizon) if position is not None else held.horizon
     count, groups = len(held.episodes), held.episodes
 
     say(f"Measuring {run}: dreams {count}, frames each {length}, held-out episodes {len(np.unique(groups))}")
-    dream = _dreams(model, held, held.control, length, seed, sensor, say)
+    dreamed = _dreams(model, held, held.control, length, seed, list(model.spec.shown) if further else [sensor], say)
+    dream = dreamed[sensor]
     shown, true = (held.segment.obs[sensor][:, part] for part in (slice(0, prompt), slice(prompt, None)))
     say("Comparing pictures")
     figures = picture_figures(true, dream[:, : held.horizon], shown[:, -1], groups, seed)
@@ -108,11 +117,15 @@ def evaluate(
     if other is not None:
         say("Dreaming with other actions")
         few, frames = min(count, ACTION_STARTS), min(held.horizon, ACTION_FRAMES)
-        mixed = _dreams(model, held, other, frames, seed, sensor, lambda _: None, few)
+        mixed = _dreams(model, held, other, frames, seed, [sensor], lambda _: None, few)[sensor]
         figures |= action_figure(true[:few], dream[:few], mixed, groups[:few], seed)
     say("Timing")
     figures["frames_per_second"] = _speed(model, held, seed)
     figures["train_seconds"] = _train_seconds(run, config, seed, notes)
+    verdict = judge(figures, tracked.radius if tracked else None)
+    probed = measure_all(further, for_probes(model, held, dreamed, seed), say)
+    figures |= probed.figures
+    notes += probed.failures
 
     described = describe_model(model)
     report = Report(
@@ -132,11 +145,12 @@ def evaluate(
         setting=Setting(
             count, prompt, held.horizon, length if tracked else 0, seed, str(model.device), torch.get_num_threads()
         ),
-        verdict=judge(figures, tracked.radius if tracked else None),
+        verdict=verdict,
         figures=figures,
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=tuple(notes),
+        probes=tuple(probe.name for probe in further),
     )
     folder = Path(out) if out is not None else run
     result = to_json(report)
@@ -146,6 +160,8 @@ def evaluate(
     write_json(folder / "report.json", result, sealed=True)
     write_atomic(folder / "report.html", page.encode("utf-8"))
     say(f"{report.verdict.headline}\nSee {folder / 'report.html'}")
+    if probed.failures:
+        raise ProbeError(f"{' '.join(probed.failures)} All other figures are in {folder / 'report.json'}.")
     return result
 
 
@@ -173,14 +189,14 @@ def _dreams(
     control: Mapping[str, Tensor],
     frames: int,
     seed: int,
-    sensor: str,
+    sensors: Sequence[str],
     say: Callable[[str], None],
     rows: int | None = None,
-) -> Tensor:
-    """(rows, frames, C, h, w) uint8: free dreams under given controls, on the CPU."""
+) -> dict[str, Tensor]:
+    """Sensor name to (rows, frames, *shape), in their resting dtype: free dreams under given controls, on the CPU."""
     rows = rows or len(held.episodes)
     control = {name: x for name, x in control.items() if name in model.spec.given}
-    parts = []
+    parts: dict[str, list[Tensor]] = {name: [] for name in sensors}
     for batch, begin in enumerate(range(0, rows, BATCH)):
         piece = slice(begin, min(begin + BATCH, rows))
         dream = imagine(
@@ -190,9 +206,10 @@ def _dreams(
             frames,
             seed=seed + 1_000_003 * batch,  # rows of different batches draw differently
         )
-        parts.append(dream.obs[sensor].cpu())
+        for name, part in parts.items():
+            part.append(dream.obs[name].cpu())
         say(f"  dreamed {piece.stop} of {rows}")
-    return torch.cat(parts)
+    return {name: torch.cat(part) for name, part in parts.items()}
 
 
 def _shuffled(model: WorldModel, held: HeldOut, notes: list[str]) -> dict[str, Tensor] | None:

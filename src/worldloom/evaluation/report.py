@@ -56,8 +56,14 @@ def render(report: Report, evidence: Evidence) -> str:
         strips=[(title, filmstrip(evidence, int(row))) for title, row in picks[: 1 + (len(order) > 1)]],
         film=_film(evidence, order),
         rows=_rows(report),
-        baselines=BASELINES,
+        baselines=_baselines(report),
     )
+
+
+def _baselines(report: Report) -> dict[str, str]:
+    """Names of all baselines in the report, and what the page calls them; a probe may bring its own."""
+    names = {name for figure in report.figures.values() for name in figure.baselines}
+    return BASELINES | {name: name.replace("_", " ") for name in sorted(names - BASELINES.keys())}
 
 
 # ----------------------------------------------------------------------------------------- pictures
@@ -163,7 +169,7 @@ def _film(evidence: Evidence, order: np.ndarray) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------- charts
 
 
-def _series(figure: Figure, label: str) -> list[Series]:
+def _series(figure: Figure, label: str, floor: str) -> list[Series]:
     curve = figure.curve
     if curve is None:
         return []
@@ -173,18 +179,21 @@ def _series(figure: Figure, label: str) -> list[Series]:
     if "copy_last" in curve.baselines:
         still = "standing still" if figure.unit == "px" else "last frame"
         out.append(Series(still, curve.baselines["copy_last"], "first"))
+    for name, values in curve.baselines.items():
+        if name not in BASELINES:
+            out.append(Series(name.replace("_", " "), values, "first"))
     if curve.floor is not None:
-        out.append(Series("tracker’s floor", curve.floor, "floor"))
+        out.append(Series(floor, curve.floor, "floor"))
     return out
 
 
-def _chart(figure: Figure, **options: Any) -> Markup:
+def _chart(figure: Figure, floor: str = "tracker’s floor", **options: Any) -> Markup:
     curve: Curve | None = figure.curve
     assert curve is not None  # figures by horizon always have their curve
     describe = f"{figure.title} by horizon: " + ", ".join(
         f"{number(curve.value[h - 1])} {figure.unit} at {h}" for h in (1, 5, 10, 20, 50, 100) if h <= len(curve.value)
     )
-    return line_chart(curve.horizon, _series(figure, "dream"), figure.unit, describe, **options)
+    return line_chart(curve.horizon, _series(figure, "dream", floor), figure.unit, describe, **options)
 
 
 def _charts(report: Report, evidence: Evidence) -> list[tuple[str, str, Markup]]:
@@ -209,6 +218,10 @@ def _charts(report: Report, evidence: Evidence) -> list[tuple[str, str, Markup]]
         if name in figures:
             figure = figures[name]
             out.append((figure.title, figure.meaning, _chart(figure, **option)))
+    for name, figure in figures.items():  # of probes
+        if name.partition("/")[0] in report.probes and figure.curve is not None:
+            chart = _chart(figure, "floor", share=figure.statistic == "share")
+            out.append((figure.title, figure.meaning, chart))
     return out
 
 
@@ -260,7 +273,7 @@ def _rows(report: Report) -> list[dict[str, Any]]:
                     "value": number(value, unit),
                     "interval": _between(pick(figure.interval), unit) or "–",
                     "floor": number(pick(figure.floor), unit),
-                    "baselines": [number(pick(figure.baselines.get(name)), unit) for name in BASELINES],
+                    "baselines": [number(pick(figure.baselines.get(name)), unit) for name in _baselines(report)],
                     "n": figure.n,
                     "n_of": figure.n_of,
                     "seed": figure.seed,

@@ -155,6 +155,8 @@ class Report:
     """UTC, ISO 8601."""
     notes: tuple[str, ...] = ()
     """What deviates from the usual procedure, or could not be measured, and why."""
+    probes: tuple[str, ...] = ()
+    """Names of the probes that were asked for; the figures of each are named ``PROBE/FIGURE``."""
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -178,6 +180,8 @@ def parse(data: Any, where: str = "report") -> Report:
     rest = {k: v for k, v in data.items() if k not in ("schema", "details", "check")}
     figures: dict[str, Any] = {}
     for name, detail in data["details"].items():
+        if not isinstance(detail, Mapping):
+            raise ConfigError(f"{where} has details of {name!r} that are no object.")
         figures[name] = dict(detail)
         for key in FLAT:
             flat = name if key == "value" else f"{name}_{key}"
