@@ -204,9 +204,7 @@ class _Writer:
         self.height, self.width = (n + -n % even for n in shape[1:])
         self.rate = Fraction(fps).limit_denominator(10_000)
         options = {"crf": str(CRF), "preset": "medium"} if name == "libx264" else {}
-        self.container: Any = None
-        self.stream: Any = None
-        self._open(name, options)
+        self.container, self.stream = _opened(path, name, self.rate, options)
         if name != "libx264":
             self.stream.bit_rate = 8 * self.height * self.width * max(1, int(self.rate))
         self.stream.height, self.stream.width, self.stream.pix_fmt = self.height, self.width, self.pixels
@@ -214,12 +212,6 @@ class _Writer:
         context = self.stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = 6
         context.color_range = ColorRange.MPEG
-
-    def _open(self, name: str, options: dict[str, str]) -> None:
-        import av
-
-        self.container = av.open(str(self.path), "w", format="mp4", options={"movflags": "+faststart"})
-        self.stream = self.container.add_stream(name, rate=self.rate, options=options)
 
     def add(self, frame: np.ndarray) -> None:
         """Append a frame (C, H, W) uint8."""
@@ -246,3 +238,11 @@ class _Writer:
             container.close()
         with self.path.open("rb+") as file:
             os.fsync(file.fileno())
+
+
+def _opened(path: Path, name: str, rate: Fraction, options: dict[str, str]) -> tuple[Any, Any]:
+    """A new mp4 and its video stream."""
+    import av
+
+    container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
+    return container, container.add_stream(name, rate=rate, options=options)

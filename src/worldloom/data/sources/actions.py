@@ -64,7 +64,8 @@ class Rows:
             values = self.action.reshape(len(self.action), *control.shape)
             action = pair(values, frames, control, config.pairing, where)
         one = Control("continuous", (1,))
-        reward = pair(np.zeros(self.count) if self.reward is None else self.reward, frames, one, config.pairing, where)
+        earned = np.zeros(self.count) if self.reward is None else self.reward
+        reward = pair(earned[:, None], frames, one, config.pairing, where)
         return action, none if self.reward is None else reward[:, 0]
 
 

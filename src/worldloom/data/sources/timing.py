@@ -119,7 +119,7 @@ def check_even(gaps: np.ndarray, tick: float, where: str, before: int = 0, usual
 
 def _remedy(usual: float, largest: float) -> str:
     rate, slow = 1 / usual, f"{1 / largest:.3g}"
-    rate = round(rate) if abs(round(rate) / rate - 1) < 2 * SAME_RATE else rate
+    rate = float(round(rate)) if abs(round(rate) / rate - 1) < 2 * SAME_RATE else rate
     return (
         f"Give --fps {rate:.4g} to resample to a constant rate (the nearest frame in time, left out or repeated, never "
         f"blended); where there are actions no frame can be repeated: --fps {slow} or less, or cut the file there."

@@ -151,16 +151,14 @@ class _Video:
         self.path = path
         try:
             size = path.stat().st_size
-            if not path.is_file():
-                raise _BadVideoError("unreadable", "is no file.")
-            if size == 0:
-                raise _BadVideoError("empty", "is empty (0 bytes): copy it again.")
-            self.container = av.open(str(path.absolute()), options=dict(_OPEN), metadata_errors="replace")
+            path.open("rb").close()
         except OSError as error:
-            if type(error).__module__.startswith("av."):
-                raise _BadVideoError("corrupt", f"can't be read as a video ({_reason(error)}); is it whole?") from error
             raise _BadVideoError("unreadable", f"can't be read: {error.strerror or error}.") from error
-        except (ValueError, ArithmeticError, MemoryError) as error:
+        if size == 0:
+            raise _BadVideoError("empty", "is empty (0 bytes): copy it again.")
+        try:
+            self.container = av.open(str(path.absolute()), options=dict(_OPEN), metadata_errors="replace")
+        except _failures() as error:
             raise _BadVideoError("corrupt", f"can't be read as a video ({_reason(error)}); is it whole?") from error
         try:
             self._choose(threads)
@@ -171,12 +169,14 @@ class _Video:
     def _choose(self, threads: bool) -> None:
         streams = [s for s in self.container.streams.video if not _is_cover(s)]
         if not streams:
-            what = "only sound" if self.container.streams.audio else "no video"
-            raise _BadVideoError("audio only", f"holds {what}, no pictures.")
+            what = "only sound, no pictures" if self.container.streams.audio else "neither pictures nor sound"
+            raise _BadVideoError("audio only", f"holds {what}.")
         self.stream: Any = streams[0]
         context = self.stream.codec_context
         if context is None or context.codec is None:
             raise _BadVideoError("codec", "is in a format that this PyAV can't decode; write it anew as H.264.")
+        if not (context.width and context.height):
+            raise _BadVideoError("size", "has pictures without a size that can be read: is it whole?")
         if not (0 < context.width <= LARGEST_SIDE and 0 < context.height <= LARGEST_SIDE):
             raise _BadVideoError(
                 "size",
@@ -188,7 +188,7 @@ class _Video:
         self.tick = float(self.stream.time_base or 0)
         self.declared = int(self.stream.frames or 0)
         self.rate = self._rate()
-        self.packets = 0
+        self.packets = self.hidden = 0
 
     def _rate(self) -> float:
         """Frames a second, as the headers say; 0 where they do not."""
@@ -196,7 +196,7 @@ class _Video:
         if self.container.format.name == "gif" and self.declared and self.stream.duration:
             ticks = self.stream.duration  # a gif rounds its delays to a hundredth of a second: the whole counts
             rate, low, high = (self.declared / (self.tick * (ticks + d)) for d in (0, 0.5, -0.5))
-            rate = round(rate) if low <= round(rate) <= high else rate
+            rate = float(round(rate)) if low <= round(rate) <= high else rate
         return rate if math.isfinite(rate) and 0 < rate < 1e4 else 0.0
 
     def index(self) -> tuple[int, np.ndarray]:
@@ -217,7 +217,7 @@ class _Video:
         with self:
             try:
                 shown = [p.pts * self.tick for p in self.container.demux(self.stream) if p.pts is not None]
-            except (OSError, ValueError) as error:
+            except _failures() as error:
                 raise self._damaged(0, _reason(error)) from error
         return np.sort(np.array(shown, np.float64))
 
@@ -233,12 +233,13 @@ class _Video:
                 if packet.is_corrupt:
                     raise self._damaged(count)
                 self.packets += packet.size > 0
+                self.hidden += packet.is_discard
                 for frame in packet.decode():
                     if frame.is_corrupt:
                         raise self._damaged(count)
                     yield frame
                     count += 1
-        except (OSError, ValueError, ArithmeticError, MemoryError) as error:  # libav's errors are kinds of these
+        except _failures() as error:
             raise self._damaged(count, _reason(error)) from error
 
     def _damaged(self, count: int, why: str = "") -> _BadVideoError:
@@ -263,6 +264,7 @@ class _Video:
         if not count:
             raise _BadVideoError("no frames", "holds no frames.")
         few = self.packets < (self.declared if self._indexed else 0.98 * self.declared)
+        few |= self._indexed and count < self.packets - self.hidden
         length = self._duration()
         if few or (length and end and length - end > max(0.02 * length, 0.25)):
             raise self._damaged(count)
@@ -347,6 +349,13 @@ def _is_cover(stream: Any) -> bool:
     """Whether a video stream is the picture on the sleeve of a song."""
     disposition = getattr(stream, "disposition", None)
     return bool(disposition is not None and disposition & type(disposition).attached_pic)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What PyAV raises over a bad file."""
+    from av.error import FFmpegError
+
+    return FFmpegError, OSError, ValueError, ArithmeticError, MemoryError
 
 
 def _uneven(times: np.ndarray, tick: float) -> bool:
