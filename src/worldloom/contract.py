@@ -24,7 +24,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from numbers import Integral
+from numbers import Integral, Real
+from operator import index
 from typing import Any, ClassVar, Literal, TypeAlias, overload
 
 import torch
@@ -48,6 +49,14 @@ class UnsupportedError(WorldloomError):
 # --------------------------------------------------------------------------------------- spec
 
 
+def _sizes(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape as whole numbers, whose tensors this world's computers can hold."""
+    sizes = tuple(int(index(n)) for n in shape)
+    if not all(0 <= n < 2**40 for n in sizes) or math.prod(sizes) >= 2**40:
+        raise ContractError(f"Sizes must be positive and fit into memory, found {sizes}.")
+    return sizes
+
+
 @dataclass(frozen=True)
 class Sensor:
     """Something a world shows at every frame."""
@@ -60,6 +69,9 @@ class Sensor:
     """Physical unit of a range image's or vector's entries, for labels."""
 
     def __post_init__(self) -> None:
+        if self.kind not in ("image", "range", "vector") or not isinstance(self.unit, str):
+            raise ContractError(f"A sensor is an image, range or vector with a unit in letters, found {self}.")
+        object.__setattr__(self, "shape", _sizes(self.shape))
         expected = 1 if self.kind == "vector" else 3
         if len(self.shape) != expected or min(self.shape) < 1:
             raise ContractError(
@@ -94,6 +106,15 @@ class Control:
     """Whether the control is given with every frame or once for a whole sequence."""
 
     def __post_init__(self) -> None:
+        if self.kind not in ("discrete", "continuous", "map", "tokens") or self.per not in ("frame", "once"):
+            raise ContractError(f"There is no control of kind {self.kind!r} given per {self.per!r}.")
+        object.__setattr__(self, "shape", _sizes(self.shape))
+        if not 0 <= index(self.n) < 2**62:
+            raise ContractError(f"A control has between 1 and 2**62 choices, found {self.n}.")
+        if isinstance(self.names, str) or not all(isinstance(name, str) for name in self.names):
+            raise ContractError(f"The names of a control must be texts, found {self.names!r}.")
+        if not all(isinstance(x, Real) and not math.isnan(x) for x in (*self.low, *self.high)):
+            raise ContractError(f"The bounds of a control must be numbers, found {self.low} and {self.high}.")
         if self.kind in ("discrete", "tokens") and self.n < 1:
             raise ContractError(f"A {self.kind} control needs n >= 1 choices, found {self.n}.")
         ndim = {"discrete": 0, "continuous": 1, "map": 3, "tokens": 1}[self.kind]
@@ -230,15 +251,18 @@ class Spec:
 
         def build(kind: type[Any], values: Mapping[str, Any]) -> Any:
             known = {f.name for f in fields(kind)}
-            if set(values) - known:
-                raise ContractError(f"{kind.__name__} has no fields {sorted(set(values) - known)}.")
+            if not isinstance(values, Mapping) or set(values) - known:
+                raise ContractError(f"A {kind.__name__} has the fields {sorted(known)}, found {str(values)[:200]}.")
             return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
         try:
             shown = {name: build(Sensor, s) for name, s in data["shown"].items()}
             given = {name: build(Control, c) for name, c in data.get("given", {}).items()}
-            return cls(shown, given, float(data.get("fps", 15.0)))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            fps = data.get("fps", 15.0)
+            if isinstance(fps, (str, bool)):
+                raise ContractError(f"fps must be a positive number, found {fps!r}.")
+            return cls(shown, given, float(fps))
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ContractError(f"This is not the JSON of a Spec: {error!r}.") from error
 
 

@@ -146,11 +146,12 @@ def write_json(path: Path, value: Any, *, sealed: bool = False) -> None:
 def read_json(path: Path, *, sealed: bool = False) -> Any:
     """Read JSON, with a :class:`DamagedFileError` that names the file where it can't be read.
 
-    Stricter than Python: NaN, infinite numbers and fields that stand twice are refused. ``sealed``: the field
-    ``check`` of :func:`write_json` is verified and left out (an object without one is taken as it is).
+    ``sealed``: the field ``check`` of :func:`write_json` is verified and left out (an object without one is taken as
+    it is), and what other programs' JSON may hold is refused: NaN, infinite numbers, fields that stand twice.
     """
     try:
-        found = parse_json(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        found = parse_json(text) if sealed else json.loads(text)
     except FileNotFoundError as error:
         raise WorldloomError(f"{path} does not exist.") from error
     except OSError as error:

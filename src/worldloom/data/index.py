@@ -75,8 +75,10 @@ def read_header(folder: Path) -> tuple[Spec, dict[str, Any]]:
     check = header.pop("check", None)
     if check != _header_seal(header):
         raise DataError(f"{path} is damaged: its contents do not match its check. Restore it from a copy.")
+    if not isinstance(header.get("info"), dict):
+        raise DataError(f"{path} is damaged: its info is not an object. Restore it from a copy.")
     try:
-        return Spec.from_json(header["spec"]), header
+        return Spec.from_json(header.get("spec", {})), header
     except WorldloomError as error:
         raise DataError(f"{path} holds no valid spec: {error}") from error
 
@@ -188,6 +190,8 @@ def _read_line(path: Path, line: bytes, previous: str, number: int) -> tuple[dic
     except (ValueError, RecursionError) as error:
         raise _damaged(path, number) from error
     if not isinstance(record, dict) or record.get("episode") != number:
+        raise _damaged(path, number)
+    if not isinstance(record.get("sha256"), str) or not isinstance(record.get("info"), dict):
         raise _damaged(path, number)
     return record, seal
 

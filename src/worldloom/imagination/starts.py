@@ -50,10 +50,16 @@ def load_starts(path: str | Path) -> Segment:
     obs, first, valid = part("obs."), tensors.get("first"), tensors.get("valid")
     if not obs or first is None or valid is None or first.ndim != 2:
         raise DamagedFileError(f"{file} lacks sensors, 'first' or 'valid'; it was not written by save_starts.")
-    lead = tuple(first.shape)
-    if first.dtype != torch.bool or valid.dtype != torch.bool or any(tuple(x.shape[:2]) != lead for x in obs.values()):
-        raise DamagedFileError(f"{file} does not fit together: every sensor must begin with {lead}.")
-    once = meta.get("once", [])
-    if not isinstance(once, list) or not all(f"control.{name}" in tensors for name in once):
-        raise DamagedFileError(f"{file} does not fit together: its controls given once are {once!r}.")
-    return Segment(obs, part("control."), first, valid, tensors.get("reward"), tensors.get("terminal"), frozenset(once))
+    lead, control, once = tuple(first.shape), part("control."), meta.get("once", [])
+    if not isinstance(once, list) or not all(isinstance(name, str) and name in control for name in once):
+        raise DamagedFileError(f"{file} does not fit together: its controls given once are {str(once)[:200]}.")
+    reward, terminal = tensors.get("reward"), tensors.get("terminal")
+    flags, frames = [first, valid, terminal], [*obs.values(), valid, reward, terminal]
+    frames += [x for name, x in control.items() if name not in once]
+    fits = all(x is None or tuple(x.shape[:2]) == lead for x in frames)
+    fits = fits and all(x is None or x.shape[:1] == first.shape[:1] for x in control.values())
+    if not fits or any(x is not None and (x.dtype != torch.bool or x.ndim != 2) for x in flags):
+        raise DamagedFileError(f"{file} does not fit together: every sensor and control must begin with {lead}.")
+    if reward is not None and (reward.ndim != 2 or not reward.is_floating_point()):
+        raise DamagedFileError(f"{file} does not fit together: its rewards are {reward.dtype}, {tuple(reward.shape)}.")
+    return Segment(obs, control, first, valid, reward, terminal, frozenset(once))

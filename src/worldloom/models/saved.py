@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from worldloom.configs import from_json, to_json
 from worldloom.contract import Spec, WorldloomError, WorldModel
 from worldloom.files import DamagedFileError, load_tensors, save_tensors
 from worldloom.models import FAMILIES, build, family, family_name
+from worldloom.models.checked import build_within
 from worldloom.models.own import config_class, construct
+from worldloom.nn.devices import place
 
 MODEL_FILE = "model.safetensors"
 
@@ -66,8 +69,11 @@ def read_model(path: str | Path) -> tuple[Path, dict[str, Tensor], dict[str, Any
         )
         raise WorldloomError(f"{path} {what}. Give the folder of a run, as written by `worldloom train`.")
     tensors, meta = load_tensors(file)
-    if "model" not in meta:
+    stored = meta.get("model")
+    if not isinstance(stored, dict) or not {"family", "spec", "config"} <= stored.keys():
         raise DamagedFileError(f"{file} holds tensors but no description of a model. Give the folder of a run.")
+    if not isinstance(stored["family"], str) or not isinstance(stored["config"], (dict, type(None))):
+        raise DamagedFileError(f"{file} describes its model in words that are not understood. Use another checkpoint.")
     return file, tensors, meta
 
 
@@ -84,15 +90,17 @@ def load_model(
     :class:`DamagedFileError` where it is damaged.
     """
     file, tensors, meta = read_model(path)
-    model = _build(meta["model"], kind, file)
+    model = _build(meta["model"], kind, file, tensors)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise DamagedFileError(f"{file} does not fit its own description: {error}") from error
-    return model.to(device).eval()
+    return place(model, device).eval()
 
 
-def _build(stored: dict[str, Any], kind: type[WorldModel] | None, file: Path) -> WorldModel:
+def _build(
+    stored: dict[str, Any], kind: type[WorldModel] | None, file: Path, tensors: Mapping[str, Tensor]
+) -> WorldModel:
     """The model that a file describes, without its weights."""
     name, spec, config = stored["family"], Spec.from_json(stored["spec"]), stored["config"]
     if kind is not None and not (name in FAMILIES and kind is family(name)) and not _same_class(_own_name(kind), name):
@@ -108,7 +116,7 @@ def _build(stored: dict[str, Any], kind: type[WorldModel] | None, file: Path) ->
                 f"{file} holds a model of your own class {name!r}, and nothing that a file names is imported. Name it "
                 f"yourself: --model {where}:{cls} in the command, kind={cls.rpartition('.')[2]} in Python."
             )
-        return build(name, spec, config)
+        return build_within(lambda: build(name, spec, config), tensors, str(file))
     settings = config_class(kind)
     if settings is not None and config is not None:
         config = from_json(settings, config, f"{name} config")
