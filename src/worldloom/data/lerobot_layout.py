@@ -229,11 +229,12 @@ def read_columns(path: Path, columns: list[str] | None = None) -> Any:
     if not path.is_file():
         raise DataError(f"{path} is missing, though the dataset names it. Copy the dataset again.")
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             lacking = sorted(set(columns or ()) - set(file.schema_arrow.names))
             if lacking:
                 raise DataError(f"{path} lacks the columns {', '.join(lacking)}, which the dataset must have.")
             table = file.read(columns)
+            table.validate(full=True)  # offsets and texts, which reading does not look at
             return table if columns is None else table.select(columns)  # a name also brings those it is a prefix of
     except (ArrowException, OSError, ValueError, KeyError) as error:
         raise damaged(path, error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -36,7 +37,7 @@ from worldloom.data.sinks.lerobot_plan import (
     tasks_table,
 )
 from worldloom.data.store import Dataset
-from worldloom.files import sync_folder, write_json
+from worldloom.files import sync_folder
 
 _PART = 256  # frames of an episode that are in memory at once
 _BATCH = 100  # rows of the list of episodes that are written at once
@@ -72,9 +73,10 @@ def export_lerobot(
     try:
         limits = {"chunks_size": chunk_files, "data_files_size_in_mb": data_mb, "video_files_size_in_mb": video_mb}
         tasks, stats = _write_episodes(dataset, folder, plan, limits, progress)
-        pq.write_table(tasks_table(tasks), folder / TASKS)
-        write_json(folder / STATS, {key: {n: x.tolist() for n, x in s.result().items()} for key, s in stats.items()})
-        write_json(folder / INFO, info_json(dataset, plan, limits, len(tasks)))
+        pq.write_table(tasks_table(tasks), folder / TASKS, write_page_checksum=True)
+        said = {key: {name: x.tolist() for name, x in one.result().items()} for key, one in stats.items()}
+        for name, value in ((STATS, said), (INFO, info_json(dataset, plan, limits, len(tasks)))):
+            (folder / name).write_text(json.dumps(value, indent=4, allow_nan=False) + "\n", encoding="utf-8")
         _settle(folder)
         folder.chmod(0o755)
         if out.is_dir():

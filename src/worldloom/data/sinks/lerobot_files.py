@@ -19,7 +19,7 @@ CRF, GOP, PRESET = 12, 2, "fast"
 class _Rolling:
     """Numbers of chunk and file, and when the next file begins."""
 
-    def __init__(self, root: Path, template: str, limit: float, chunk_files: int, **fields: str):
+    def __init__(self, root: Path, template: str, limit: int, chunk_files: int, **fields: str):
         self.root, self.template, self.limit, self.chunk_files, self.fields = root, template, limit, chunk_files, fields
         self.number = self.rows = 0
 
@@ -35,12 +35,9 @@ class _Rolling:
         where = place(self.template, self.root, chunk_index=chunk, file_index=file, **self.fields)
         return self.root / where
 
-    def full(self, rows: int) -> bool:
-        """Whether so many more rows, of the size that rows have had, would take the file over its limit."""
-        if not self.rows:
-            return False
-        size = self.path.stat().st_size
-        return size + rows * size / self.rows >= self.limit
+    def full(self, more: int, size: int, rows: int) -> bool:
+        """Whether ``more`` rows would take the file over its limit, if they are of the size that ``rows`` had."""
+        return rows > 0 and size / rows * (self.rows + more) >= self.limit
 
     def roll(self) -> None:
         """Go on to the next file."""
@@ -50,13 +47,14 @@ class _Rolling:
 class Tables:
     """Parquet files of one schema, one group of rows a call."""
 
-    def __init__(self, root: Path, template: str, limit: float, chunk_files: int, schema: Any):
+    def __init__(self, root: Path, template: str, limit: int, chunk_files: int, schema: Any):
         self._rolling, self._schema = _Rolling(root, template, limit, chunk_files), schema
         self._writer: Any = None
 
     def place(self, rows: int) -> tuple[int, int]:
         """(chunk, file) that the next ``rows`` rows go to."""
-        if self._rolling.full(rows):
+        written = self._rolling.rows
+        if written and self._rolling.full(rows, self._rolling.path.stat().st_size, written):
             self.close()
             self._rolling.roll()
         return self._rolling.place
@@ -65,7 +63,9 @@ class Tables:
         """Append a table to the file that :meth:`place` told."""
         if self._writer is None:
             self._rolling.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = arrow().ParquetWriter(self._rolling.path, self._schema, compression="snappy")
+            self._writer = arrow().ParquetWriter(
+                self._rolling.path, self._schema, compression="snappy", write_page_checksum=True
+            )
         self._writer.write_table(table)
         self._rolling.rows += table.num_rows
 
@@ -79,16 +79,16 @@ class Tables:
 class Videos:
     """The mp4 files of one camera: H.264 in yuv420p, several episodes one after the other, each from a keyframe."""
 
-    def __init__(self, root: Path, key: str, fps: float, size: tuple[int, int], limit: float, chunk_files: int):
+    def __init__(self, root: Path, key: str, fps: float, size: tuple[int, int], limit: int, chunk_files: int):
         self._rolling = _Rolling(root, VIDEO_PATH, limit, chunk_files, video_key=key)
         self._rate, self._size = Fraction(fps).limit_denominator(10_000), size
         self._container: Any = None
-        self._first = 0
+        self._first = self._bytes = self._packets = 0
         self._stream: Any = None
 
     def begin(self, count: int) -> None:
         """Begin an episode of so many frames."""
-        if self._rolling.full(count):
+        if self._rolling.full(count, self._bytes, self._packets):
             self.close()
             self._rolling.roll()
         if self._container is None:
@@ -106,7 +106,9 @@ class Videos:
         yuv.pts, yuv.time_base = self._rolling.rows, 1 / self._rate
         if self._rolling.rows == self._first:
             yuv.pict_type = PictureType.I
-        self._container.mux(self._stream.encode(yuv))
+        for packet in self._stream.encode(yuv):  # some frames later: the encoder looks ahead, the file is buffered
+            self._bytes, self._packets = self._bytes + packet.size, self._packets + 1
+            self._container.mux(packet)
         self._rolling.rows += 1
 
     def end(self) -> tuple[int, int, float, float]:
@@ -119,6 +121,7 @@ class Videos:
 
         path = self._rolling.path
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._bytes = self._packets = 0
         name = encoder()
         options = {"g": str(GOP), "bf": "0"}
         if name == "libx264":

@@ -52,7 +52,8 @@ class LeRobotSource(Source):
         self._vectors = choose_vectors(self.info, self._cameras)
         self._actions = choose_actions(self.info, config)
         columns = [f.key for f in (*self._vectors.values(), *self._actions)]
-        self._columns = [*columns, *(n for n in (_REWARD, _DONE, _CUT) if n in self.info.features)]
+        columns += [name for name in (_REWARD, _DONE, _CUT) if name in self.info.features]
+        self._columns = list(dict.fromkeys(columns))
         videos = [f.key for f in self._cameras.values() if f.dtype == "video"]
         self._tables: OrderedDict[Path, dict[str, np.ndarray]] = OrderedDict()
         self._lock = Lock()

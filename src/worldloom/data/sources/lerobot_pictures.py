@@ -31,6 +31,8 @@ def video_size(path: Path) -> tuple[int, int]:
             if not container.streams.video:
                 raise DataError(f"{path} holds no video. {_AGAIN}")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise DataError(f"{path} is of a kind that can't be decoded here. {_AGAIN}")
             high, wide = stream.height, stream.width
     except (FFmpegError, OSError, ValueError) as error:
         raise DataError(f"Can't read {path} as a video: {_said(error)}. {_AGAIN}") from error
@@ -56,6 +58,8 @@ def span_frames(span: Span, times: np.ndarray, fps: float, how: Fit, where: str)
     try:
         with av.open(str(span.path)) as container:
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise ValueError("no decoder knows its codec")
             if wanted[0] > 1 / fps:
                 container.seek(
                     int((wanted[0] - 0.5 / fps) / float(stream.time_base or 1)), stream=stream, backward=True
@@ -138,7 +142,7 @@ def column_cells(path: Path, key: str, start: int, stop: int) -> Iterator[tuple[
     from pyarrow import ArrowException
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             begin, groups, first = 0, [], None
             for group in range(file.num_row_groups):
                 end = begin + file.metadata.row_group(group).num_rows
@@ -148,6 +152,7 @@ def column_cells(path: Path, key: str, start: int, stop: int) -> Iterator[tuple[
                 begin = end
             row = first or 0
             for batch in file.iter_batches(batch_size=64, row_groups=groups, columns=[key]):
+                batch.validate(full=True)
                 column = batch.column(key)
                 for i in range(len(column)):
                     if start <= row < stop:
