@@ -23,13 +23,17 @@ def exact(device: str) -> bool:
     return torch.equal(mix(there, there.flip(0)).cpu(), mix(keys, keys.flip(0)))
 
 
+def home(device: torch.device) -> torch.device:
+    """Where the draws for a device are made: there, or on the CPU if it is not :func:`exact`."""
+    known = device.type in ("cpu", "cuda", "meta")
+    return device if known or exact(str(device)) else torch.device("cpu")
+
+
 def _hashes(key: Tensor, frame: Tensor, place: int, shape: tuple[int, ...]) -> Tensor:
-    """(B, prod(shape)) int64 hashes, one an element. For a device that is not :func:`exact` they are on the CPU."""
-    if key.device.type not in ("cpu", "cuda", "meta") and not exact(str(key.device)):
-        key, frame = key.cpu(), frame.cpu()
-    row = mix(mix(key, frame), place)
-    count = math.prod(shape)
-    return mix(row[:, None], torch.arange(count, device=key.device)[None])
+    """(B, prod(shape)) int64 hashes, one an element, at :func:`home`."""
+    at = home(key.device)
+    row = mix(mix(key.to(at), frame.to(at)), place)
+    return mix(row[:, None], torch.arange(math.prod(shape), device=at)[None])
 
 
 def _unit(bits: Tensor) -> Tensor:

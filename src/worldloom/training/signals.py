@@ -13,7 +13,7 @@ from typing import Any
 from worldloom.contract import WorldloomError
 
 # SIGHUP (a closed terminal, a lost connection) is not on Windows; SIGBREAK (Ctrl-Break, a closed window) only there.
-_STOP = tuple(s for s in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, s))
+_STOP = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 class InterruptedTrainingError(WorldloomError):
@@ -49,8 +49,8 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             for name in _STOP:
-                signum = getattr(signal, name)
-                if signal.getsignal(signum) is not signal.SIG_IGN:
+                signum = getattr(signal, name, None)
+                if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
                     self._before[signum] = signal.signal(signum, self._handle)
         return self
 
