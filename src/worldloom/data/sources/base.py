@@ -67,6 +67,9 @@ class Problem:
     """One sentence: what was found, what was expected, what to do."""
     kind: str = "unreadable"
     """A short name of the kind of problem, for counting."""
+    severity: Literal["error", "warning", "remark"] = "error"
+    """``error``: what is trained on it will be wrong, or can't be read. ``warning``: most likely not what was meant.
+    ``remark``: good to know."""
 
 
 class Source(ABC):
