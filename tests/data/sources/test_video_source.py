@@ -232,8 +232,9 @@ def test_bad_files_are_named_and_the_good_ones_kept(tmp_path: Path, capfd: pytes
     (tmp_path / "text.avi").write_text("not a video", encoding="utf-8")
     sound(tmp_path / "song.mp4")
     movie(tmp_path / "none.mkv", 0)
+    movie(tmp_path / "none.avi", 0)
     cut(movie(tmp_path / "half.mov", 40), 0.4)  # the index stands at the end
-    (tmp_path / "huge.gif").write_bytes(b"GIF89a\x20\x4e\x20\x4e" + bytes(60))
+    (tmp_path / "huge.gif").write_bytes(b"GIF89a\x10\x27\x10\x27" + bytes(60))
     source = opened(tmp_path)
     assert [i.name for i in source.items] == ["good.mp4"]
     said = {p.where: p.what for p in source.problems}
@@ -242,9 +243,10 @@ def test_bad_files_are_named_and_the_good_ones_kept(tmp_path: Path, capfd: pytes
     assert "can't be read as a video" in said["text.avi"]
     assert "only sound" in said["song.mp4"]
     assert "End of file" in said["none.mkv"]
+    assert "no frames" in said["none.avi"]
     assert "is it whole?" in said["half.mov"]
-    assert "20000×20000 pixels" in said["huge.gif"]
-    assert len(said) == 7
+    assert "10000×10000 pixels" in said["huge.gif"]
+    assert len(said) == 8
     assert len(read(source)) == 1
     printed = capfd.readouterr()
     assert printed.out + printed.err == ""

@@ -17,6 +17,7 @@ import numpy as np
 from worldloom.contract import Control
 from worldloom.data.episode import DataError
 from worldloom.data.sinks.lerobot_files import encoder
+from worldloom.data.sources.names import file_part
 from worldloom.data.sources.recordings import ABOUT
 from worldloom.data.store import Dataset
 from worldloom.files import sync_folder, write_json
@@ -52,7 +53,7 @@ def export_video(dataset: Dataset, out: Path, progress: Callable[[int], None]) -
         raise DataError(
             f"{dataset.path} shows no images, only {', '.join(dataset.spec.shown)}: nothing to make video of."
         )
-    names = {camera: _file_part(camera) for camera in cameras}
+    names = {camera: file_part(camera) for camera in cameras}
     if len(set(names.values())) != len(names):
         raise DataError(f"The cameras {', '.join(cameras)} have names that are one in a file's name; rename one.")
     lost = 0
@@ -165,7 +166,7 @@ def _action_columns(action: np.ndarray, control: Control, number: int) -> dict[s
     """(T, *shape) actions by column, one frame earlier, as the shortest digits that give them back exactly."""
     taken = action[1:]
     if control.kind in ("discrete", "tokens"):
-        null = np.flatnonzero((taken == control.n).reshape(len(taken), -1).any(1))
+        null = np.flatnonzero((taken == control.n).reshape(len(taken), int(np.prod(control.shape))).any(1))
         if len(null):
             raise DataError(
                 f"Episode {number} has no action at frame {null[0] + 1}, amid the episode; a table of actions can't "
@@ -179,10 +180,6 @@ def _action_columns(action: np.ndarray, control: Control, number: int) -> dict[s
     else:
         names = [f"action_{i}" for i in range(flat.shape[1])]
     return {name: [*map(str, flat[:, i]), ""] for i, name in enumerate(names)}
-
-
-def _file_part(camera: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in camera)
 
 
 def _write(path: Path, text: str) -> None:

@@ -134,7 +134,7 @@ def _load(file: Path, where: str) -> np.ndarray:
                 grey = np.clip(grey, 0, 65535).astype(np.uint16)
             return np.repeat(as_uint8(grey[None], where)[0][0], 3, -1)
         rgb = upright.convert("RGBA").convert("RGB") if "transparency" in upright.info else upright.convert("RGB")
-        return np.asarray(rgb)
+        return np.array(rgb)  # of its own, so that it may be written to
 
 
 def _orientation(picture: Any) -> int:

@@ -21,6 +21,11 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)
 
 
+def file_part(name: str) -> str:
+    """A camera's name as part of a file's name."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+
+
 def hidden(name: str) -> bool:
     """Whether a file or folder of this name is somebody's bookkeeping: ``.git``, ``._x.mp4``, ``__MACOSX``."""
     return name.startswith(".") or name == "__MACOSX"

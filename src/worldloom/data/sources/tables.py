@@ -19,6 +19,8 @@ from worldloom.data.episode import DataError
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz", ".npy")
 """What can be read as a table."""
+LARGEST = 2**32
+"""Bytes to which an npz may unpack: more is damage or a bomb."""
 
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(e[+-]?\d+)?\s*", re.IGNORECASE)
 _TRUTH = {"true": 1, "false": 0}
@@ -76,6 +78,9 @@ def _csv(data: bytes, delimiter: str | None, whole: set[str], where: str) -> dic
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise DataError(f"{where}: the table is empty.")
+    if lines[0].lstrip().startswith("#"):  # how numpy.savetxt writes a header
+        text = text.replace("#", "", 1).lstrip()
+        lines = [line for line in text.splitlines() if line.strip()]
     if delimiter is None:
         delimiter = next((d for d in "\t;," if d in lines[0]), ",")
         parts = lines[-1].split()
@@ -85,7 +90,7 @@ def _csv(data: bytes, delimiter: str | None, whole: set[str], where: str) -> dic
     rows: list[list[str]] = []
     try:
         for row in reader:
-            if any(cell.strip() for cell in row):
+            if len(row) > 1 or any(cell.strip() for cell in row):
                 if rows and len(row) != len(rows[0]):
                     raise DataError(
                         f"{where}: line {reader.line_num} has {len(row)} cells, the first line {len(rows[0])}; every "
@@ -94,6 +99,10 @@ def _csv(data: bytes, delimiter: str | None, whole: set[str], where: str) -> dic
                 rows.append([cell.strip() for cell in row])
     except csv.Error as error:
         raise DataError(f"{where}: line {reader.line_num} can't be read as csv ({error}).") from error
+    while rows and not any(rows[-1]):  # spreadsheets leave them
+        rows.pop()
+    if not rows:
+        raise DataError(f"{where}: the table is empty.")
     if delimiter == ";":  # then a comma stands where others write a point
         rows = [[c.replace(",", ".") if _DECIMAL_COMMA.fullmatch(c) else c for c in row] for row in rows]
     names, body = _header(rows, where)
@@ -125,7 +134,7 @@ def _text(data: bytes, where: str) -> str:
 
 def _header(rows: list[list[str]], where: str) -> tuple[list[str], list[list[str]]]:
     """Names of the columns, and the rows below them."""
-    first = [rows[0][0].lstrip("# "), *rows[0][1:]]  # numpy.savetxt puts a # before its header
+    first = rows[0]
     words = [cell for cell in first if cell and not _is_number(cell)]
     again = len(first) == 1 and any(row == rows[0] for row in rows[1:])  # a lone column of choices: "left", "left", ...
     if words and not again and not all(w.lower() in _TRUTH for w in words):
@@ -168,11 +177,14 @@ def _column(cells: Sequence[str]) -> np.ndarray:
 def _arrays(path: Path, where: str) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {}
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            named = {"action": loaded}
-        else:
-            with loaded:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                named = {"action": loaded}
+            else:
+                size = sum(entry.file_size for entry in loaded.zip.infolist())
+                if size > LARGEST:
+                    raise ValueError(f"it unpacks to {size / 2**30:.1f} GiB, which no table needs")
                 named = {name: loaded[name] for name in loaded.files}
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
         raise DataError(

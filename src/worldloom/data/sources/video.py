@@ -15,7 +15,7 @@ from worldloom.data.episode import DataError, Episode
 from worldloom.data.sources.base import ImportConfig, Item, Problem
 from worldloom.data.sources.cutting import episodes
 from worldloom.data.sources.labels import Found
-from worldloom.data.sources.names import files_under, natural, shown
+from worldloom.data.sources.names import file_part, files_under, natural, shown
 from worldloom.data.sources.pictures import LARGEST_SIDE, Fit
 from worldloom.data.sources.recordings import Recordings
 from worldloom.data.sources.timing import Constant, Resampled, check_even
@@ -88,7 +88,7 @@ class VideoSource(Recordings):
         chosen = [c for c in self.config.cameras if c in cameras] or cameras
         self.notes.append(f"Of the cameras {', '.join(cameras)} {chosen[0]} is read (--cameras NAME).")
         self._about = replace(self._about, shown={chosen[0]: self._about.shown[chosen[0]]})
-        return [name for name in named if Path(name).stem.endswith(f".{chosen[0]}")]
+        return [name for name in named if Path(name).stem.endswith(f".{file_part(chosen[0])}")]
 
     # ------------------------------------------------------------------------------------------------- probing
 
