@@ -60,7 +60,7 @@ class Mixture:
         sources = [d if isinstance(d, Dataset) else Dataset(d) for d in datasets]
         self.names = part_names([s.path for s in sources])
         """What the parts are called: the folder's name, with as much of its path as tells them apart."""
-        _check_different(self.names, sources)
+        _check(self.names, sources, weights)
         terms = Terms(size, fit, None if sensors is None else tuple(sensors), actions, fps)
         self.spec, readings = agree(self.names, [s.spec for s in sources], terms)
         known = {n: all(getattr(s, f"has_{n}") for s in sources) for n in ("reward", "terminal")}
@@ -70,7 +70,8 @@ class Mixture:
         self.sources = sources
         self.parts: list[Dataset] = [read(s, self.spec, r) for s, r in zip(sources, self.readings, strict=True)]
         """The datasets as they are read: themselves where nothing has to be changed, else as a :class:`View`."""
-        self.shares: np.ndarray = _shares(self.names, self.parts, weights)
+        counts = np.array([p.frames for p in self.parts] if weights is None else list(weights), np.float64)
+        self.shares: np.ndarray = counts / counts.sum()
         """(parts,) float64: expected share of the rows of a batch; they sum to 1."""
         self.path = sources[0].path
 
@@ -285,7 +286,8 @@ def part_names(paths: Sequence[Path]) -> list[str]:
     raise DataError(f"{twice} is given twice. Give it once, and a weight.")
 
 
-def _check_different(names: Sequence[str], sources: Sequence[Dataset]) -> None:
+def _check(names: Sequence[str], sources: Sequence[Dataset], weights: Sequence[float | int] | None) -> None:
+    """Raise :class:`DataError` unless all are different and have a good weight."""
     seen: dict[str, str] = {}
     for name, source in zip(names, sources, strict=True):
         if source.fingerprint in seen:
@@ -293,16 +295,13 @@ def _check_different(names: Sequence[str], sources: Sequence[Dataset]) -> None:
                 f"{seen[source.fingerprint]} and {name} hold the same episodes. Give one of them, and a weight."
             )
         seen[source.fingerprint] = name
-
-
-def _shares(names: Sequence[str], parts: Sequence[Dataset], weights: Sequence[float | int] | None) -> np.ndarray:
-    values = np.array([p.frames for p in parts] if weights is None else list(weights), np.float64)
-    if len(values) != len(parts):
-        raise DataError(f"{len(parts)} datasets need {len(parts)} weights, found {len(values)}: {values.tolist()}.")
-    for name, value in zip(names, values.tolist(), strict=True):
-        if not (value > 0 and math.isfinite(value)):
-            raise DataError(f"The weight of {name} must be a positive number, found {value:g}. Leave it out instead.")
-    return values / values.sum()
+    if weights is None:
+        return
+    if len(weights) != len(names):
+        raise DataError(f"{len(names)} datasets need {len(names)} weights, found {len(weights)}: {list(weights)}.")
+    for name, weight in zip(names, weights, strict=True):
+        if not (weight > 0 and math.isfinite(weight)):
+            raise DataError(f"The weight of {name} must be a positive number, found {weight:g}. Leave it out instead.")
 
 
 __all__ = ["MixedWindows", "Mixture", "describe_reading", "part_names", "read"]
