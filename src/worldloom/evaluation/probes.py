@@ -194,7 +194,9 @@ class Probe:
         named = {f"{self.name}/{name}": figure for name, figure in found.items()}
         for name, figure in named.items():
             if not re.fullmatch(r"\w+/[A-Za-z]\w*", name):
-                raise ProbeError(f"A figure is named by letters, digits and _, found {name!r}.")
+                raise ProbeError(
+                    f"The probe {self.name!r} must name its figures by letters, digits and _, found {name!r}."
+                )
             if not isinstance(figure, Figure):
                 raise ProbeError(
                     f"The probe {self.name!r} must return figures, as dreams.figure makes them; {name!r} is a "
@@ -207,7 +209,9 @@ class Probe:
         keys = [n if key == "value" else f"{n}_{key}" for n in named for key in FLAT]
         twice = sorted({k for k in keys if keys.count(k) > 1})
         if twice:
-            raise ProbeError(f"The figures {sorted(named)} would write {twice} twice into report.json: rename one.")
+            raise ProbeError(
+                f"The probe {self.name!r} returned figures that would write {twice} twice into report.json: rename one."
+            )
         return named
 
 
