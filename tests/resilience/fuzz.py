@@ -26,7 +26,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), *(str(Path(__file__).parents[1] / n) for n in ("training", "data"))]
 
 import mutate  # noqa: E402
-from targets import TARGETS, Wrong  # noqa: E402
+from targets import TARGETS, WrongError  # noqa: E402
 
 from worldloom.contract import WorldloomError  # noqa: E402
 
@@ -73,13 +73,14 @@ class Fuzzer:
             if not path.exists() or path.stat().st_size != len(data) or path.read_bytes() != data:
                 path.write_bytes(data)
 
-    def run(self, number: int) -> tuple[str, str]:
-        """Outcome and what to say of it."""
+    def run(self, number: int, *, alarm: bool = True) -> tuple[str, str]:
+        """Outcome and what to say of it. ``alarm``: let a signal end a case that hangs."""
         name, data, forged = case_of(self.target, number, self.files)
         (self.work / name).write_bytes(data)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        signal.signal(signal.SIGALRM, _alarm)
-        signal.alarm(CASE_SECONDS)
+        if alarm:
+            signal.signal(signal.SIGALRM, _alarm)
+            signal.alarm(CASE_SECONDS)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -92,7 +93,8 @@ class Fuzzer:
         except Exception as error:
             outcome, said = "crash", f"{type(error).__name__}: {error}"
         finally:
-            signal.alarm(0)
+            if alarm:
+                signal.alarm(0)
             self.restore()
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
         if grown > GROWTH and outcome in ("refused", "same", "accepted"):
@@ -102,7 +104,7 @@ class Fuzzer:
     def judge(self, found: Any, forged: bool) -> tuple[str, str]:
         try:
             self.kind.compare(self.expected, found)
-        except Wrong as wrong:
+        except WrongError as wrong:
             if forged or not self.kind.hashed:
                 return "accepted", str(wrong)
             return "wrong", str(wrong)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import foreign
 import torch
 import training_toys as toys
 from scenarios import begin, go_on, short_episode
@@ -26,20 +27,20 @@ from worldloom.training.run import RunFolder
 toys.register()
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """What was loaded is not what was saved."""
 
 
 def same(expected: Any, found: Any) -> None:
     """Equal, bit for bit."""
     if _plain(expected) != _plain(found):
-        raise Wrong(f"{str(_plain(found))[:150]} instead of {str(_plain(expected))[:150]}")
+        raise WrongError(f"{str(_plain(found))[:150]} instead of {str(_plain(expected))[:150]}")
 
 
 def holds(expected: Any, found: Any) -> None:
     """All of ``expected`` stands in ``found``, which may say more."""
     if not isinstance(found, Mapping):
-        raise Wrong(f"{found!r}"[:150])
+        raise WrongError(f"{found!r}"[:150])
     same(expected, {k: v for k, v in found.items() if k in expected})
 
 
@@ -47,7 +48,7 @@ def some(expected: Any, found: Any) -> None:
     """Every record that is ``found`` is one of ``expected``, and may say more."""
     strange = [x for x in found if not any(e.items() <= x.items() for e in expected)]
     if strange:
-        raise Wrong(f"{strange[0]!r}"[:150])
+        raise WrongError(f"{strange[0]!r}"[:150])
 
 
 def anything(expected: Any, found: Any) -> None:
@@ -77,7 +78,7 @@ class Target:
     load: Callable[[Path], Any]
     """Read all of it."""
     compare: Callable[[Any, Any], None] = same
-    """Raise :class:`Wrong` unless what is found is what is expected."""
+    """Raise :class:`WrongError` unless what is found is what is expected."""
     hashed: bool = True
     """Whether any change must be found, unless hashes were forged."""
     share: float = 1.0
@@ -129,7 +130,7 @@ def either(expected: Any, found: Any) -> None:
     """The newest checkpoint as it was, or the one before it."""
     step, tensors, meta = found
     if step not in (1, 2):
-        raise Wrong(f"step {step}")
+        raise WrongError(f"step {step}")
     same(({"model/w": torch.arange(40.0) * step}, {"note": [step], "step": step}), (tensors, meta))
 
 
@@ -257,7 +258,7 @@ def make_json(value: Any) -> Callable[[Path], None]:
 
 
 SPEC = Spec(
-    {"eye": Sensor("image", (3, 8, 8)), "depth": Sensor("range", (1, 4, 4), "m"), "pose": Sensor("vector", (2,), "rad")},
+    {"eye": Sensor("image", (3, 8, 8)), "depth": Sensor("range", (1, 4, 4), "m"), "at": Sensor("vector", (2,), "rad")},
     {
         "action": Control("continuous", (2,), names=("x", "y"), low=(-1.0, 0.0), high=(1.0, 2.0)),
         "text": Control("tokens", (5,), n=9, per="once"),
@@ -358,6 +359,10 @@ TARGETS: dict[str, Target] = {
         make_dreamer, {"config.json": "sealed", "starts.safetensors": "tensors"}, dream, anything, share=0.2
     ),
 }
-"""By name. Sources of other people's formats are in ``foreign.py``."""
+"""By name."""
+TARGETS |= {
+    name: Target(make, files, load, anything, hashed=False, share=share)
+    for name, (make, load, files, share) in foreign.FORMATS.items()
+}
 
-__all__ = ["TARGETS", "Target", "Wrong"]
+__all__ = ["TARGETS", "Target", "WrongError"]

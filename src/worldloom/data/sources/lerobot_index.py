@@ -80,6 +80,8 @@ def _tables(info: Info, cameras: list[str]) -> list[tuple[Path, Mapping[str, Any
             tasks = read_columns(path, ["tasks"]).column("tasks").to_pylist()
         except DataError:
             tasks = [None] * table.num_rows  # texts are a help, not a need
+        if len(tasks) != table.num_rows:
+            raise DataError(f"{path} is damaged: its columns differ in length. Copy the dataset again.")
         rows += [(path, {**row, "tasks": t}) for row, t in zip(table.to_pylist(), tasks, strict=True)]
     return rows
 
