@@ -21,7 +21,7 @@ from worldloom.models.own import check_own, construct
 from worldloom.recipes.base import Recipe
 from worldloom.recipes.own import fit
 from worldloom.training import RunSummary, train
-from worldloom.training.devices import pick_device
+from worldloom.training.devices import pick_device, place
 from worldloom.worlds import World, is_gymnasium, own_world
 
 
@@ -146,6 +146,7 @@ def run_recipe(
     several, which are mixed as ``mix``, the further arguments of :class:`worldloom.Mixture`, says. ``check``: hold a
     user's own model to the contract, and their world to its protocol, before the run begins.
     """
+    device = pick_device(recipe.train.device)  # a missing one is told of before anything is collected
     own = out / "data"
     begun = (out / "config.json").exists()
     dataset: Dataset | Mixture
@@ -153,7 +154,7 @@ def run_recipe(
     def vet(spec: Spec) -> None:
         """A user's own model that breaks the contract is told of before hours of collecting or training."""
         if recipe.kind is not None and check and not begun:
-            say(check_own(build_model(recipe, spec).to(pick_device(recipe.train.device))))
+            say(check_own(place(build_model(recipe, spec), device)))
 
     if data is not None:
         several = [data] if isinstance(data, Path) else list(data)
