@@ -181,6 +181,9 @@ def test_actions_by_name_and_none(tmp_path: Path) -> None:
     np.testing.assert_allclose(episode.control["action"][1:, 0], np.arange(1, 5) / 9, rtol=1e-6)
     source, _ = read(tmp_path, actions="none")
     assert source.spec.action is None
+    assert "Actions: none; this is plain video." in source.notes
+    with pytest.raises(DataError, match=r"no arrays named brake .* it has image, .*gas"):
+        read(tmp_path, columns=("brake",))
 
 
 def test_bad_files_are_named_and_the_good_ones_kept(tmp_path: Path) -> None:

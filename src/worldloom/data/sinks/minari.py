@@ -62,8 +62,8 @@ def export_minari(dataset: Dataset, out: Path, progress: Callable[[int], None]) 
         _settle(temporary, out)
     except (OSError, RuntimeError) as error:  # h5py tells of a full disk by either
         raise DataError(
-            f"Can't write {out}: {getattr(error, 'strerror', None) or error}. Free some space or choose a folder you may "
-            "write to; nothing was left behind."
+            f"Can't write {out}: {getattr(error, 'strerror', None) or error}. Free some space or choose a folder you "
+            "may write to; nothing was left behind."
         ) from error
     finally:
         if temporary is not None:

@@ -76,6 +76,7 @@ class ArraysSource(Source):
         self._sensors = tuple(reference.sensors)
         self._rewarded, self._ended = reference.reward is not None, reference.knows_ends
         self._choices: int | None = None
+        self._asked(reference)
         control = self._control(kept) if reference.action else None
         self._look = self._pictures(kept, reference)
         shown = {
@@ -96,7 +97,7 @@ class ArraysSource(Source):
         for path in paths:
             where = path.name if path == self.path else path.relative_to(self.path).as_posix()
             try:
-                with self.open(path, where) as file:
+                with self.open(path, where) as file, file.trouble():
                     tracks, wrong = find_tracks(file, self.config)
             except DataError as error:
                 self.problems.append(Problem(where, str(error)))
@@ -111,6 +112,16 @@ class ArraysSource(Source):
             missing = sorted(set(self.config.cameras) - known)
             raise DataError(f"{self.path} has no pictures named {missing}; it has {sorted(known)}.")
         return found
+
+    def _asked(self, reference: Track) -> None:
+        """Refuse to go on without the actions that were asked for by name or kind."""
+        asked = self.config.columns or self.config.actions in ("discrete", "continuous")
+        if asked and not reference.action and self.config.actions != "none":
+            listed = ", ".join([*reference.sensors.values(), *reference.left][:12])
+            wanted = ", ".join(self.config.columns) or "action or actions"
+            raise DataError(f"{reference.label}: no arrays named {wanted} for the action; it has {listed}.")
+        if not reference.action:
+            self.notes.append("Actions: none; this is plain video.")
 
     @staticmethod
     def _signature(track: Track) -> tuple[object, ...]:
@@ -150,7 +161,7 @@ class ArraysSource(Source):
         parts, hot = [], True
         for track in list(looked):
             try:
-                with self.open(self._place(track.file), track.label) as file:
+                with self.open(self._place(track.file), track.label) as file, file.trouble():
                     rows = np.concatenate([actions_of(file, track, s, *led(track, s)) for s in track.segments])
                 infer_control([rows], (), "continuous", track.label)
             except DataError as error:
@@ -185,7 +196,7 @@ class ArraysSource(Source):
         step, seen = max(1, len(tracks) // _SEEN), 0
         for track in [*tracks[::step], *(t for k, t in enumerate(tracks) if k % step)]:
             try:
-                with self.open(self._place(track.file), track.label) as file:
+                with self.open(self._place(track.file), track.label) as file, file.trouble():
                     segment = track.segments[0]
                     stop = min(_SEEN, track.length(segment))
                     taken = {name: frames_of(file, track, name, segment, 0, stop) for name in samples}
@@ -251,7 +262,8 @@ class ArraysSource(Source):
             for segment in work.segments:
                 frames = work.track.length(segment)
                 for start, stop in pieces(frames, self.config.length):
-                    episode = self._episode(file, work.track, segment, start, stop)
+                    with file.trouble():
+                        episode = self._episode(file, work.track, segment, start, stop)
                     if self._ended:
                         episode.terminal = bool(segment.ended) and stop == frames
                     yield episode

@@ -154,6 +154,8 @@ class MinariSource(Source):
             self.problems.append(
                 Problem(where, f"claims {claimed} episodes, {held} are there. Copy the dataset again.")
             )
+        elif held > claimed:
+            self.notes.append(f"{where} lists {claimed} episodes, {held} are there: the others are left out.")
         for number in range(min(held, claimed)):
             name = f"{prefix}episode {number}"
             try:
@@ -192,6 +194,7 @@ class MinariSource(Source):
             if (folder / MAIN).is_file():
                 self._inspect(folder / MAIN, number, item.name)
             (found,) = self._storage(folder).get_episodes([number])
+            whole = self._whole(found, item)
         except WorldloomError:
             raise
         except (*BROKEN, AssertionError) as error:
@@ -199,9 +202,22 @@ class MinariSource(Source):
                 f"{item.name} of {folder} can't be read, it is damaged or not what its metadata say "
                 f"({type(error).__name__}: {str(error)[:200]}). Copy the dataset again."
             ) from error
-        yield from self._cut(found, item)
+        for start, stop in pieces(whole.length, self.config.length):
+            control = {}
+            if self._action is not None:
+                rows = whole.control["action"][start + 1 : stop]
+                control["action"] = pair(rows, stop - start, self._action.control, "next", item.name)
+            yield Episode(
+                {name: value[start:stop] for name, value in whole.obs.items()},
+                control,
+                None if whole.reward is None else whole.reward[start:stop],
+                bool(whole.terminal) and stop == whole.length,
+                {name: value[start:stop] for name, value in whole.truth.items()},
+                {"rows": [start, stop]},
+            )
 
-    def _cut(self, found: dict[str, Any], item: Item) -> Iterator[Episode]:
+    def _whole(self, found: dict[str, Any], item: Item) -> Episode:
+        """The episode uncut, from what Minari read."""
         where, frames = item.name, item.frames or 0
         flags = {k: np.asarray(found[k]).reshape(-1) for k in ("rewards", "terminations", "truncations")}
         if any(len(x) != frames - 1 for x in flags.values()):
@@ -213,22 +229,12 @@ class MinariSource(Source):
             reward[1:] = flags["rewards"]
         if not np.isfinite(reward).all():
             raise DataError(f"{where}: rewards hold NaN or infinite values.")
-        taken = self._action.take(found["actions"], frames - 1, where) if self._action else None
-        truth = self._truth(found.get("infos"), frames) if self._own else {}
+        control = {}
+        if self._action is not None:
+            rows = self._action.take(found["actions"], frames - 1, where)
+            control["action"] = pair(rows, frames, self._action.control, "next", where)
         ended = bool(flags["terminations"][-1]) if frames > 1 else False
-        for start, stop in pieces(frames, self.config.length):
-            control = {}
-            if self._action is not None and taken is not None:
-                rows = taken[start : stop - 1]
-                control["action"] = pair(rows, stop - start, self._action.control, "next", where)
-            yield Episode(
-                {name: value[start:stop] for name, value in obs.items()},
-                control,
-                reward[start:stop],
-                ended and stop == frames,
-                {name: value[start:stop] for name, value in truth.items()},
-                {"rows": [start, stop]},
-            )
+        return Episode(obs, control, reward, ended, self._truth(found.get("infos"), frames) if self._own else {})
 
     @staticmethod
     def _truth(infos: Any, frames: int) -> dict[str, np.ndarray]:
