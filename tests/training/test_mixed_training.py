@@ -161,3 +161,16 @@ def test_what_a_run_is_measured_on_is_read_as_it_was_in_training(folder: Path) -
     damaged = {**config, "data": {**config["data"], "parts": [{"name": "ant"}]}}
     with pytest.raises(WorldloomError, match="does not say how its data were read"):
         open_data(run, damaged, None)
+
+
+def test_of_parts_of_one_spec_the_very_one_is_found(folder: Path) -> None:
+    make_data(folder / "cow", seed=5)
+    run = folder / "run"
+    mixed = Mixture([folder / "ant", folder / "cow"], [1, 3])
+    train(model(), mixed, quick(steps=2), run, echo=lambda line: None)
+    config = read_json(run / "config.json", sealed=True)
+    shutil.move(folder / "cow", folder / "moved")
+    opened, own, notes = open_data(run, config, folder / "moved")
+    assert (own, notes) == (False, ["Trained on 25.0% ant, 75.0% cow; on cow here; on another by --data."])
+    assert opened.fingerprint == mixed.parts[1].fingerprint
+    assert open_data(run, config, folder / "ant").own

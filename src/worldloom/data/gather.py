@@ -43,7 +43,7 @@ def gather(dataset: Dataset, pieces: Iterable[Piece], batch: int, length: int, s
     spec = dataset.spec
 
     def frames(name: str, shape: tuple[int, ...], dtype: str, null: int) -> Tensor:
-        tensor, array = _empty((batch, length, *shape), np.dtype(dtype), pin)
+        tensor, array = empty((batch, length, *shape), np.dtype(dtype), pin)
         if not whole:
             _pad(array, pieces, null)
         read_stream(dataset, name, array, pieces, stride)
@@ -56,7 +56,7 @@ def gather(dataset: Dataset, pieces: Iterable[Piece], batch: int, length: int, s
         if kind.per == "frame":
             value = frames(f"control/{name}", kind.shape, dtype, kind.n)
         else:
-            value, array = _empty((batch, *kind.shape), np.dtype(dtype), pin)
+            value, array = empty((batch, *kind.shape), np.dtype(dtype), pin)
             heads = [p._replace(start=0, frames=1) for p in pieces if p.place == 0]
             read_stream(dataset, f"once/{name}", array[:, None], heads, 1)
         control[name] = value.to(kind.dtype)
@@ -75,7 +75,7 @@ def gather(dataset: Dataset, pieces: Iterable[Piece], batch: int, length: int, s
     return Segment(obs, control, torch.from_numpy(first), torch.from_numpy(valid), reward, known, spec.once)
 
 
-def _empty(shape: tuple[int, ...], dtype: np.dtype, pin: bool) -> tuple[Tensor, np.ndarray]:
+def empty(shape: tuple[int, ...], dtype: np.dtype, pin: bool) -> tuple[Tensor, np.ndarray]:
     """A tensor and an array that share memory. numpy allocates large arrays in huge pages, torch does not."""
     if pin:
         tensor = torch.from_numpy(np.empty(0, dtype)).new_empty(shape, pin_memory=True)

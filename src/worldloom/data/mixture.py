@@ -19,6 +19,7 @@ from worldloom.data.actions import Actions, describe_action
 from worldloom.data.adapt import NOWHERE, Reading, View
 from worldloom.data.agree import Terms, agree
 from worldloom.data.episode import DataError
+from worldloom.data.gather import empty
 from worldloom.data.index import canonical
 from worldloom.data.store import Dataset
 from worldloom.data.windows import Windows
@@ -222,12 +223,12 @@ def join_rows(parts: Sequence[tuple[np.ndarray, Segment]], size: int, pin: bool)
     first = segments[0]
     if len(parts) == 1 and not pin:
         return first  # all rows, in order
-    places = [torch.from_numpy(rows) for rows, _ in parts]
 
     def joined(tensors: list[Tensor]) -> Tensor:
-        out = tensors[0].new_empty((size, *tensors[0].shape[1:]), pin_memory=pin)
-        for rows, tensor in zip(places, tensors, strict=True):
-            out[rows] = tensor
+        arrays = [tensor.numpy() for tensor in tensors]
+        out, array = empty((size, *arrays[0].shape[1:]), arrays[0].dtype, pin)
+        for (rows, _), values in zip(parts, arrays, strict=True):
+            array[rows] = values
         return out
 
     return Segment(

@@ -38,13 +38,11 @@ class Fit:
         return self.planes(torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)).contiguous().numpy()
 
     def planes(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) uint8 to (N, C, h, w) uint8. Channels last in memory is fastest."""
+        """(N, C, H, W) uint8 to (N, C, h, w) uint8, in whatever order they lie in memory."""
         top, left, high, wide = self.box
         x = x[:, :, top : top + high, left : left + wide]
         if (high, wide) != self.inner:
-            x = F.interpolate(
-                x.contiguous(memory_format=torch.channels_last), self.inner, mode="bilinear", antialias=True
-            )
+            x = F.interpolate(x, self.inner, mode="bilinear", antialias=True)
         if self.inner != self.size:
             canvas = x.new_zeros((*x.shape[:2], *self.size))
             rows = slice(self.place[0], self.place[0] + self.inner[0])
