@@ -160,6 +160,10 @@ def test_a_last_row_without_action_is_none_and_whole_numbers_stay_whole(tmp_path
     assert found.action.dtype == np.int64
     assert found.action.tolist() == [1, 0]
     assert found.count == 2
+    numbered = rows(tmp_path, "frame,action\n0,1\n1,0\n2,\n")
+    assert numbered.action is not None
+    assert numbered.action.dtype == np.int64  # though a blank stood among them
+    assert numbered.action.tolist() == [1, 0]
     same = rows(tmp_path, "action,reward\n,\n1,2\n0,3\n", pairing="same")
     assert same.count == 3
     assert same.action is not None

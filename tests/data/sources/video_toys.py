@@ -42,7 +42,8 @@ def movie(
     kinds = {".webm": ("libvpx-vp9", "yuv420p"), ".gif": ("gif", "rgb8"), ".avi": ("mpeg4", "yuv420p")}
     codec, pixels = kinds.get(path.suffix.lower(), ("libx264", "yuv420p"))
     form = {".mkv": "matroska", ".m4v": "mp4"}.get(path.suffix.lower(), path.suffix.lower()[1:])
-    with av.open(str(path), "w", format=form) as container:
+    fast = {"movflags": "+faststart"} if form == "mp4" else {}
+    with av.open(str(path), "w", format=form, options=fast) as container:
         stream = container.add_stream(codec, rate=fps, options=options or {})
         assert isinstance(stream, av.VideoStream)
         stream.height, stream.width, stream.pix_fmt = *size, pixels
