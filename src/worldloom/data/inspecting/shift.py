@@ -148,7 +148,8 @@ def _choose(episodes: Sequence[Episode], frames: int, rng: np.random.Generator) 
         for start in range(0, episode.length, _PIECE)
         if min(start + _PIECE, episode.length) - start >= shortest
     ]
-    total, kept = 0, []
+    total = 0
+    kept: list[tuple[int, int, int]] = []
     for i in rng.permutation(len(pieces)).tolist():
         total += pieces[i][2] - pieces[i][1]
         if total > frames and kept:
@@ -215,7 +216,7 @@ def _squashed(x: np.ndarray) -> np.ndarray:
 
 def _told(table: _Table, fold: np.ndarray, shift: int) -> tuple[float, float]:
     """The part of entry t+shift's otherwise unknown variance that the motion to t tells, and it in standard errors."""
-    from scipy.stats import chi2
+    from scipy.special import chdtri  # the inverse of chi-squared's tail; scipy.stats takes long to import
 
     here = _REACH + shift
     others = np.delete(table.column, here, 1).reshape(len(table.column), -1)
@@ -234,7 +235,7 @@ def _told(table: _Table, fold: np.ndarray, shift: int) -> tuple[float, float]:
         n = int(train.sum())
         score = (((table.now[train].T @ unit[train].astype(np.float32)) / n) ** 2).sum(1) * n
         best = np.argsort(-score)[: max(_KEPT)]
-        best = best[score[best] > chi2.isf(0.05 / len(score), unknown.shape[1])]
+        best = best[score[best] > chdtri(unknown.shape[1], 0.05 / len(score))]
         if not len(best):
             continue
         # What the neighbouring entries do to the motion is no news either.
