@@ -511,8 +511,8 @@ CAPABILITIES: dict[str, str] = {
 class WorldModel(nn.Module, ABC):
     """The base of every family. A user's own model fills in the same page and gets every tool.
 
-    Subclasses set ``capabilities`` and implement :meth:`loss`, :meth:`start`, :meth:`observe`, :meth:`step`,
-    :meth:`features` and those optional methods that they claim. ``worldloom.check_model`` tests the promise.
+    Subclasses set ``capabilities`` and implement :meth:`loss`, :meth:`start`, :meth:`observe`, :meth:`step`, usually
+    :meth:`features`, and those optional methods that they claim. ``worldloom.check_model`` tests the promise.
     """
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"decode"})
@@ -546,6 +546,25 @@ class WorldModel(nn.Module, ABC):
         if state.device.type == "cpu" and not bool((state.frame > 0).all()):
             self.require("unprompted")
 
+    def check_inputs(
+        self, state: State, control: Controls = None, obs: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """The controls of one frame, checked, on the model's device: for the top of ``step``, and with ``obs``, which
+        are checked too, of ``observe``. Raises :class:`ContractError` where something does not fit the spec, and what
+        :meth:`require_prompted` does."""
+        if obs is None:
+            self.require_prompted(state)
+        else:
+            self.spec.check_obs(obs, state.batch)
+        return self.spec.controls(control, state.batch, device=self.device)
+
+    def empty(self, batch: int, seed: int | Sequence[int] | Tensor = 0, **shapes: Sequence[int]) -> State:
+        """A state of ``batch`` rows that have seen nothing: their keys, frame counts of 0, and zeros (B, *shape) by
+        name. For ``start`` of models that are given nothing once."""
+        key = row_keys(batch, seed, self.device)
+        zeros = {name: torch.zeros(batch, *shape, device=self.device) for name, shape in shapes.items()}
+        return State({"key": key, "frame": torch.zeros_like(key), **zeros})
+
     @abstractmethod
     def loss(self, segment: Segment, generator: torch.Generator | None = None) -> Loss:
         """Training loss of a segment (B, T, ...), averaged over its valid frames.
@@ -578,9 +597,12 @@ class WorldModel(nn.Module, ABC):
     def step(self, state: State, control: Controls = None, *, donate: bool = False) -> State:
         """The prior: dream frame t from s_{t-1} and the control that leads to it."""
 
-    @abstractmethod
     def features(self, state: State) -> Tensor:
-        """(B, D) float: what actors, critics and probes see."""
+        """(B, D) float: what actors, critics and probes see. By default all floats of the state, side by side."""
+        parts = [x.flatten(1) for _, x in sorted(state.tensors.items()) if x.is_floating_point()]
+        if not parts:
+            raise ContractError(f"{type(self).__name__} carries no floats in its state: implement features(state).")
+        return torch.cat(parts, 1)
 
     def decode(self, state: State, *, raw: bool = False) -> dict[str, Tensor]:
         """Sensors of the state's newest frame, (B, *shape) each, in their resting dtype.
