@@ -18,6 +18,7 @@ LENGTHS = (7, 5, 9)
 TASKS = ("push", "push", "pull it")
 TOP, WRIST = "observation.images.top", "observation.images.wrist"
 SIZES = {TOP: (32, 48), WRIST: (24, 40)}
+GOPS = {TOP: 250, WRIST: 3}
 FILES = {TOP: ((0, 1), (2,)), WRIST: ((0,), (1, 2))}
 """Which episodes each file of a camera holds: both have one that begins mid-file."""
 
@@ -35,11 +36,11 @@ def reward(episode: int, t: int) -> float:
     return 10.0 * episode + t + 0.5
 
 
-def write_video(path: Path, levels: list[int], size: tuple[int, int], fps: int = FPS) -> None:
-    """One keyframe, B-frames: the hardest to seek in."""
+def write_video(path: Path, levels: list[int], size: tuple[int, int], fps: int = FPS, gop: int = 250) -> None:
+    """With B-frames and, unless told, one keyframe only: the hardest to seek in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": "1", "g": "250", "bf": "2"})
+        stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": "1", "g": str(gop), "bf": "2"})
         stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
         for t, value in enumerate(levels):
             frame = av.VideoFrame.from_ndarray(np.full((*size, 3), value, np.uint8), format="rgb24")
@@ -119,7 +120,7 @@ def build(root: Path) -> Path:
     for key, files in FILES.items():
         for file, inside in enumerate(files):
             levels = [level(key, e, t) for e in inside for t in range(LENGTHS[e])]
-            write_video(root / f"videos/{key}/chunk-000/file-{file:03d}.mp4", levels, SIZES[key])
+            write_video(root / f"videos/{key}/chunk-000/file-{file:03d}.mp4", levels, SIZES[key], gop=GOPS[key])
     info = {
         "codebase_version": "v3.0",
         "robot_type": None,

@@ -52,8 +52,8 @@ def span_frames(span: Span, times: np.ndarray, fps: float, how: Fit, where: str)
     from av.error import FFmpegError
 
     wanted, slack = span.start + times, 0.5 / fps + 1e-3 / fps
-    done = 0
-    last: tuple[float, Any] | None = None
+    done, tainted = 0, False
+    last: tuple[float, Any, bool] | None = None
     picture: np.ndarray | None = None
     try:
         with av.open(str(span.path)) as container:
@@ -70,15 +70,16 @@ def span_frames(span: Span, times: np.ndarray, fps: float, how: Fit, where: str)
                 now = float(frame.pts * (frame.time_base or 1))
                 while last is not None and done < len(wanted) and wanted[done] <= (last[0] + now) / 2:
                     _near(last[0], wanted[done], slack, span.path, where, done)
-                    picture = _fitted(last[1], how, span.path, where) if picture is None else picture
+                    picture = _fitted(last[1], last[2], how, span.path, where) if picture is None else picture
                     yield picture
                     done += 1
                 if done == len(wanted) or now > wanted[-1] + slack:
                     break
-                last, picture = (now, frame), None
+                tainted = frame.is_corrupt or (tainted and not frame.key_frame)  # until the next that stands alone
+                last, picture = (now, frame, tainted), None
             while last is not None and done < len(wanted):
                 _near(last[0], wanted[done], slack, span.path, where, done)
-                picture = _fitted(last[1], how, span.path, where) if picture is None else picture
+                picture = _fitted(last[1], last[2], how, span.path, where) if picture is None else picture
                 yield picture
                 done += 1
     except (FFmpegError, OSError, ValueError, IndexError) as error:
@@ -97,9 +98,9 @@ def _near(found: float, wanted: float, slack: float, path: Path, where: str, row
         )
 
 
-def _fitted(frame: Any, how: Fit, path: Path, where: str) -> np.ndarray:
+def _fitted(frame: Any, tainted: bool, how: Fit, path: Path, where: str) -> np.ndarray:
     """A decoded frame as (C, h, w), shrunk by the decoder's own scaler where it is a resize and nothing else."""
-    if frame.is_corrupt:
+    if tainted:
         raise DataError(f"{where}: {path} is damaged at {frame.time or 0:.3f} s. {_AGAIN}")
     if (frame.height, frame.width) != how.source:
         raise DataError(f"{where}: {path} changes its size to {frame.width}×{frame.height} midway. {_AGAIN}")
