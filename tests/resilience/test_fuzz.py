@@ -57,7 +57,7 @@ def test_a_loader_that_believes_everything_is_caught(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files, "tensors_hash", lambda tensors, meta: "the same for all")
     fuzzer = Fuzzer("tensors", tmp_path)
-    found = Counter(fuzzer.run(number, alarm=False)[0] for number in range(100))
+    found = Counter(fuzzer.run(number, alarm=False)[0] for number in range(400))
     assert found["wrong"] > 0
 
 

@@ -21,7 +21,8 @@ USAGE = """worldloom: train, dream in and measure world models.
   worldloom imagine RUN --out dream.mp4    a video of the model's dream
   worldloom evaluate RUN                   report.json and report.html: where to believe it
   worldloom data collect --env ENV --out DATA
-  worldloom data show DATA                 what a dataset holds
+  worldloom data import SOURCE --out DATA  videos, pictures, LeRobot, Minari, HDF5 or npz
+  worldloom data inspect DATA              what data hold, and what is wrong with them
   worldloom recipes                        the recipes
 
 Every verb explains its flags: worldloom train balls --help
@@ -55,9 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WorldloomError as error:
         print(f"worldloom: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 2)
+    except MemoryError:
+        print("worldloom: There is not enough memory for this. Try a smaller batch, or fewer at once.", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # `worldloom ... | head`: what is left to print goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # what no part of the library expected of a disk or a folder
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"worldloom: {where}{error.strerror or error}. Check the file, its folder and the disk.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("worldloom: stopped.", file=sys.stderr)
         return 130

@@ -121,8 +121,14 @@ class Worker:
         raise ERRORS.get(kind, EnvError)(value)
 
     def _died(self) -> EnvError:
-        code = self._process.poll()
-        return EnvError(f"A worker of {self._label} died (exit code {code}); what it printed stands above.")
+        try:
+            code = str(self._process.wait(timeout=5))
+        except subprocess.TimeoutExpired:  # it closed its pipe but lives on
+            code = "none yet"
+        return EnvError(
+            f"A worker of {self._label} died (exit code {code}); what it printed stands above. What was collected is "
+            "kept: run the same command again to go on."
+        )
 
     def close(self) -> None:
         """Ask the process to end by closing its input; end it if it does not."""

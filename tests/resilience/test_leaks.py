@@ -1,0 +1,115 @@
+"""A long training takes no more memory, and holds no more files, than a short one."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scenarios
+import training_toys as toys
+
+from worldloom.training import train
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+class Watch:
+    """Notes memory and open files every so many steps."""
+
+    def __init__(self, every: int):
+        self.every, self.steps = every, 0
+        self.seen: list[tuple[int, int, int, int]] = []
+
+    def model(self) -> toys.Toy:
+        model = toys.Toy()
+        plain = model.loss
+
+        def loss(segment, generator=None):
+            if model.training:
+                self.steps += 1
+                if self.steps % self.every == 0:
+                    gc.collect()
+                    self.seen.append((self.steps, resident(), descriptors(), threading.active_count()))
+            return plain(segment, generator)
+
+        model.loss = loss
+        return model
+
+    def check(self, growth: float) -> str:
+        """Assert that after the first third memory grows by less than ``growth`` bytes a step, and files not at all."""
+        late = np.array(self.seen[len(self.seen) // 3 :], float)
+        slope = float(np.polyfit(late[:, 0], late[:, 1], 1)[0])
+        said = f"{self.steps} steps: {slope:.2f} bytes a step, files {late[:, 2].min():.0f} to {late[:, 2].max():.0f}"
+        assert slope < growth, said
+        assert late[:, 2].max() - late[:, 2].min() <= 1, said
+        assert late[:, 3].max() <= late[0, 3], said
+        return said
+
+
+def settings(steps: int, **changes):
+    usual = {"checkpoint_every": steps // 10, "validate_every": steps // 5, "sample_every": steps // 5, "log_every": 50}
+    return scenarios.config(**{"steps": steps, **usual, "prefetch": 2, "batch": 2, **changes})
+
+
+def test_a_few_hundred_steps_leave_nothing_open(data, tmp_path):
+    before, watch = descriptors(), Watch(25)
+    train(watch.model(), data, settings(600), tmp_path / "run", echo=lambda line: None)
+    watch.check(growth=6000.0)  # a batch is 1 KiB, the model 8 KiB: keeping either of every step would show
+    assert descriptors() <= before + 1
+
+
+def test_the_watch_sees_a_leak(data, tmp_path):
+    watch, kept = Watch(20), []
+    model = watch.model()
+    plain = model.loss
+    model.loss = lambda segment, generator=None: kept.append(bytes(50_000)) or plain(segment, generator)
+    train(model, data, settings(300), tmp_path / "run", echo=lambda line: None)
+    with pytest.raises(AssertionError, match="bytes a step"):
+        watch.check(growth=6000.0)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_a_million_steps(data, tmp_path):
+    """Memory may grow by 10 bytes a step: 10 MB in a million."""
+    steps = int(os.environ.get("WORLDLOOM_SOAK_STEPS", 10**6))
+    watch = Watch(steps // 200)
+    train(watch.model(), data, settings(steps, log_every=500), tmp_path / "run", echo=lambda line: None)
+    print("leak:", watch.check(growth=10.0), file=sys.stderr)
+
+
+def test_fits_and_readers_close_what_they_open(data, tmp_path):
+    from worldloom.data import Dataset, Windows
+    from worldloom.imagination.starts import load_starts
+    from worldloom.models.saved import load_model
+
+    scenarios.go_on(data, tmp_path / "run")
+
+    def use() -> None:
+        dataset = Dataset(data.path)
+        Windows(dataset).batch(2, 0, 0)
+        load_model(tmp_path / "run")
+        load_starts(tmp_path / "run")
+
+    use()
+    gc.collect()
+    before = descriptors()
+    for _ in range(30):
+        use()
+    gc.collect()
+    assert descriptors() <= before
