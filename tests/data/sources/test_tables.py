@@ -120,7 +120,7 @@ def test_bad_text_is_explained(tmp_path: Path, content: str | bytes, said: str) 
 @pytest.mark.parametrize("name", ["t.npz", "t.npy", "t.parquet"])
 def test_bad_binaries_are_explained_and_never_unpickled(tmp_path: Path, name: str) -> None:
     for content in (b"", b"PK\x03\x04 nonsense", b"\x93NUMPY\x01\x00", b"PAR1 nonsense PAR1"):
-        with pytest.raises(DataError, match=rf"^{name}: can't be read as"):
+        with pytest.raises(DataError, match=rf"^{name}: .*can't be read"):
             table(tmp_path, content, name)
     if name == "t.npz":
         np.savez(tmp_path / name, action=np.array([{"a": 1}], dtype=object))
@@ -128,7 +128,7 @@ def test_bad_binaries_are_explained_and_never_unpickled(tmp_path: Path, name: st
         np.save(tmp_path / name, np.array([{"a": 1}], dtype=object))
     else:
         return
-    with pytest.raises(DataError, match="never loaded"):
+    with pytest.raises(DataError, match="never unpickled"):
         read_table(tmp_path / name, name)
 
 

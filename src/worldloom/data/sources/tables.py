@@ -6,8 +6,6 @@ import codecs
 import csv
 import io
 import re
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +14,10 @@ import numpy as np
 
 from worldloom.contract import WorldloomError
 from worldloom.data.episode import DataError
+from worldloom.data.sources.array_files import OBJECTS, NpzFile
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz", ".npy")
 """What can be read as a table."""
-LARGEST = 2**32
-"""Bytes to which an npz may unpack: more is damage or a bomb."""
-
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(e[+-]?\d+)?\s*", re.IGNORECASE)
 _TRUTH = {"true": 1, "false": 0}
 
@@ -51,8 +47,8 @@ def read_table(path: Path, where: str) -> Table:
 
     csv: with or without a header; commas, semicolons or tabs; UTF-8; true and false are 1 and 0, an empty cell among
     numbers is NaN. Without a header a column of its own is ``action``, several are ``action_0``, ``action_1``, ...
-    (a first one that counts the rows is ``frame``). npz: every array of one dimension or more; npy: ``action``. Nothing
-    is unpickled. Raises :class:`DataError` that says what is wrong with the file.
+    (a first one that counts the rows is ``frame``). npz: every array of numbers; npy: ``action``. Nothing is
+    unpickled. Raises :class:`DataError` that says what is wrong with the file.
     """
     kind = path.suffix.lower()
     whole: set[str] = set()
@@ -175,34 +171,18 @@ def _column(cells: Sequence[str]) -> np.ndarray:
 
 
 def _arrays(path: Path, where: str) -> dict[str, np.ndarray]:
-    columns: dict[str, np.ndarray] = {}
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                named = {"action": loaded}
-            else:
-                size = sum(entry.file_size for entry in loaded.zip.infolist())
-                if size > LARGEST:
-                    raise ValueError(f"it unpacks to {size / 2**30:.1f} GiB, which no table needs")
-                named = {name: loaded[name] for name in loaded.files}
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
-        raise DataError(
-            f"{where}: can't be read as arrays of numbers ({error}); pickled objects are never loaded. Save plain "
-            "arrays by numpy.savez."
-        ) from error
-    for name, array in named.items():
-        if array.ndim and array.dtype.kind in "biufUS":
-            columns[name] = _plain(array)
+    with NpzFile(path, where) as file:
+        for name, why in file.odd.items():
+            if why == OBJECTS or name.casefold().startswith("action"):
+                raise DataError(f"{where}: {name} {why}.")
+        columns = {name: _plain(file.read(name)) for name in file.leaves}
+    if list(columns) == ["arr_0"]:
+        columns = {"action": columns["arr_0"]}  # an npy, or an npz whose only array was given no name
     return columns
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
     """An array in the few dtypes of a column."""
-    if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8", "replace")
-    if array.dtype.kind == "U":
-        return array.astype(object)
     return array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
 
 
