@@ -107,6 +107,13 @@ def test_dreamer(tmp_path: Path, version: int) -> None:
         assert b.terminal is False
 
 
+def test_is_first_alone_begins_episodes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "e.npz", image=pictures(7), action=np.arange(7) % 2, is_first=np.arange(7) == 3)
+    _, (a, b) = read(tmp_path)
+    assert (a.length, b.length) == (3, 4)
+    np.testing.assert_array_equal(b.control["action"], [2, 0, 1, 0])
+
+
 def test_rows_of_many_episodes_with_ends(tmp_path: Path) -> None:
     """As the diffusion policy keeps them: data/* and meta/episode_ends."""
     img, state = pictures(9), rng.normal(size=(9, 2))
@@ -133,7 +140,7 @@ def test_stacked(tmp_path: Path) -> None:
 def test_kinds_of_pictures(tmp_path: Path) -> None:
     """Channels first, grey, floats, 16 bits, wide integers: all the same pictures; a dark start changes nothing."""
     grey = rng.integers(0, 256, (6, 16, 16), dtype=np.uint8)
-    grey[0] = 0
+    grey[:2] = 1  # as floats, a slice that looks like one in [0, 1]
     forms = {
         "first": grey[:, None], "last": grey[..., None], "plain": grey, "unit": grey / 255,
         "floats": grey.astype(np.float32),

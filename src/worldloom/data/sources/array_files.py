@@ -34,7 +34,8 @@ is refused: no recording is so large or so dull, but a bomb is."""
 OBJECTS = "holds Python objects, which are never unpickled: save it again as plain arrays"
 BROKEN = (
     OSError, EOFError, ValueError, TypeError, LookupError, RuntimeError, NotImplementedError, OverflowError,
-    MemoryError, RecursionError, SyntaxError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    MemoryError, RecursionError, SyntaxError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError,
 )  # fmt: skip
 
 
