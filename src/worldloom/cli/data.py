@@ -1,4 +1,4 @@
-"""`worldloom data`: collect, import, export, and what a dataset holds."""
+"""`worldloom data`: collect, import, export and inspect."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Literal
 import tyro
 
 from worldloom.cli.common import Verb, dispatch, parse, take
+from worldloom.cli.inspect import inspect
 from worldloom.contract import WorldloomError
 
 HELP = """worldloom data collect --env ENV --out DATA   play a world by a random policy, and keep it
 worldloom data import SOURCE --out DATA        videos, pictures, LeRobot, Minari, HDF5 or npz into a dataset
 worldloom data export DATA --format F --out O  a dataset as LeRobot, Minari, or a folder of video
-worldloom data show DATA                      what a dataset holds
+worldloom data inspect PATH                   what data hold, and every problem found
 
 Every one explains its flags: worldloom data collect --help
 """
@@ -35,7 +36,7 @@ class Export:
 
 def data(args: list[str]) -> int:
     """`worldloom data VERB ...`."""
-    verbs: dict[str, Verb] = {"collect": _collect, "import": _import, "export": _export, "show": _show}
+    verbs: dict[str, Verb] = {"collect": _collect, "import": _import, "export": _export, "inspect": inspect}
     return dispatch(verbs, args, "data verb", HELP)
 
 
@@ -128,21 +129,4 @@ def _export(args: list[str]) -> int:
     for note in notes:
         print(note)
     print(f"{flags.out}: {len(dataset)} episodes, {dataset.frames:,} frames.")
-    return 0
-
-
-def _show(args: list[str]) -> int:
-    from worldloom.data import Dataset
-    from worldloom.recipes.own import describe
-
-    if len(args) != 1 or args[0].startswith("-"):
-        print("worldloom data show DATA: what a dataset holds, and whether all its hashes are right.")
-        return 0 if args in (["--help"], ["-h"]) else 2
-    dataset = Dataset(Path(args[0]))
-    print(describe(dataset.spec, dataset.frames))
-    lengths = dataset.lengths
-    print(f"{len(lengths)} episodes of {lengths.min()} to {lengths.max()} frames; info: {dataset.info}")
-    print(", ".join(f"{name} {len(part)}" for name, part in dataset.splits.items()), "episodes")
-    dataset.verify()
-    print("Every hash is right.")
     return 0

@@ -6,12 +6,11 @@ import dataclasses
 import sys
 from dataclasses import field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from worldloom.cli.common import parse
-
-HELP = "worldloom data inspect PATH                   what data hold, and every problem found: a dataset, or a source"
 
 
 def inspect(args: list[str]) -> int:
@@ -30,7 +29,7 @@ def inspect(args: list[str]) -> int:
             ("html", Path | None, field(default=None)),
             ("sheet", Path | None, field(default=None)),
             ("json", Path | None, field(default=None)),
-            ("importing", ImportConfig, field(default_factory=ImportConfig)),
+            ("importing", Annotated[ImportConfig, tyro.conf.arg(name="import")], field(default=ImportConfig())),
         ],
         bases=(InspectConfig,),
         kw_only=True,
