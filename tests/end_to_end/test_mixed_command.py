@@ -137,6 +137,26 @@ def test_one_dataset_can_be_read_smaller(data: tuple[str, str], tmp_path: Path) 
     assert "Trained on" not in out
 
 
+def test_recordings_are_imported_each_to_its_own_place(data: tuple[str, str], tmp_path: Path) -> None:
+    for name, tone in (("day", 250), ("night", 60)):
+        (tmp_path / name).mkdir()
+        frames = np.zeros((24, 3, 64, 64), np.uint8)
+        frames[np.arange(24), :, :, np.arange(24)] = tone
+        worldloom.write_video(tmp_path / name / "film.mp4", frames, 15.0, scale=1)
+    run = tmp_path / "run"
+    several = ("--data", str(tmp_path / "day"), data[0], str(tmp_path / "night"), "--actions", "union")
+    args = ("train", *several, "--out", str(run), "--debug", "--steps", "2")
+    code, out, err = command(*args)
+    assert code == 0, err
+    assert out.count("no actions known, so null ones") == 2
+    assert {d.name for d in (run / "data").iterdir()} == {"day", "night"}
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    assert config["data"]["path"] == ["data/day", str(Path(data[0]).resolve()), "data/night"]
+    code, out, err = command(*args)
+    assert code == 0, err
+    assert "Nothing to do" in out
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [

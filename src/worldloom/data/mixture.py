@@ -271,6 +271,8 @@ def describe_reading(source: Dataset, part: Dataset) -> str:
     if own is not None and common is not None and places is not None:
         labels = [common.names[p] if common.names else str(p) for p in places if p != NOWHERE]
         said.append(f"its {describe_action(own)} read as {', '.join(labels)}" if len(labels) <= 8 else "actions mapped")
+    elif own is None and common is not None:
+        said.append("no actions known, so null ones")
     elif own != common:
         said.append(f"actions {describe_action(own)} read as {describe_action(common)}")
     return "; ".join(said)
