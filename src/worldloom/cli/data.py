@@ -77,7 +77,7 @@ def _collect(args: list[str]) -> int:
 def _import(args: list[str]) -> int:
     from worldloom.data.importing import import_data
     from worldloom.data.sources import FORMATS, ImportConfig
-    from worldloom.recipes.run import progress_bar
+    from worldloom.recipes.run import look_over, progress_bar
 
     kind = dataclasses.make_dataclass(
         "Import",
@@ -113,6 +113,7 @@ def _import(args: list[str]) -> int:
             workers=flags.workers,
             progress=progress,
         )
+    look_over(flags.out)
     print(f"Next: worldloom data inspect {flags.out}; worldloom train --data {flags.out} --out RUN")
     return 0
 

@@ -53,7 +53,7 @@ class Train:
     debug: bool = False
     """A tiny size that shows in seconds that all runs."""
     force: bool = False
-    """Go on although the configuration or the data changed since the run began."""
+    """Go on although the configuration or the data changed since the run began, or recordings look wrong."""
 
 
 def train(args: list[str]) -> int:

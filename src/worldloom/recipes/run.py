@@ -107,10 +107,11 @@ def open_data(
     *,
     begun: bool = False,
     skip_bad: bool = False,
+    force: bool = False,
     say: Callable[[str], None] = print,
 ) -> Dataset:
-    """The dataset in ``data``; other people's recordings are imported into the run's folder ``own`` first, once:
-    not again when training has ``begun``."""
+    """The dataset in ``data``; other people's recordings are imported into the run's folder ``own`` first, once: not
+    again when training has ``begun``. Raises :class:`WorldloomError` where they are wrong, unless ``force``."""
     from worldloom.data.importing import import_data, imported_from
 
     if (data / "dataset.json").is_file():
@@ -118,7 +119,23 @@ def open_data(
     if begun and imported_from(own) == data.resolve():
         return Dataset(own)  # the run has begun: recordings that were added, or are gone, do not concern it
     with progress_bar("recordings") as progress:
-        return import_data(data, own, config, skip_bad=skip_bad, say=say, progress=progress)
+        dataset = import_data(data, own, config, skip_bad=skip_bad, say=say, progress=progress)
+    if look_over(own, say) and not force:
+        raise WorldloomError(
+            f"{data} has the errors above. Mend them (see docs/inspect.md), or train on it by --force."
+        )
+    return dataset
+
+
+def look_over(folder: Path, say: Callable[[str], None] = print) -> int:
+    """Say what is wrong with a sample of a dataset just imported, remarks left out; returns the number of errors."""
+    from worldloom.data.inspecting import InspectConfig, inspect_data
+
+    found = inspect_data(folder, InspectConfig(sample=50, frames=6000, verify=False))
+    for problem in found.problems:
+        if problem.severity != "remark":
+            say(f"{problem.severity}: {problem.kind}: {problem.where}: {problem.what}")
+    return found.counts["error"]
 
 
 def mix_data(data: Sequence[Path], mix: Mapping[str, Any], open_one: Callable[[Path], Dataset]) -> Dataset | Mixture:
@@ -143,8 +160,9 @@ def run_recipe(
     """Train a recipe into the folder ``out``. Without ``data`` its dataset is collected into ``out``/data first.
 
     ``data`` is a dataset, or recordings that are imported into ``out``/data, as ``importing`` and ``skip_bad`` say; or
-    several, which are mixed as ``mix``, the further arguments of :class:`worldloom.Mixture`, says. ``check``: hold a
-    user's own model to the contract, and their world to its protocol, before the run begins.
+    several, which are mixed as ``mix``, the further arguments of :class:`worldloom.Mixture`, says. ``force``: go on
+    although recordings look wrong, or the configuration or data of a run changed. ``check``: hold a user's own model to
+    the contract, and their world to its protocol, before the run begins.
     """
     device = pick_device(recipe.train.device)  # a missing one is told of before anything is collected
     own = out / "data"
@@ -162,7 +180,7 @@ def run_recipe(
         folders = {d: own if len(several) == 1 else own / n for d, n in zip(several, names, strict=True)}
 
         def open_one(path: Path) -> Dataset:
-            return open_data(path, folders[path], importing, begun=begun, skip_bad=skip_bad, say=say)
+            return open_data(path, folders[path], importing, begun=begun, skip_bad=skip_bad, force=force, say=say)
 
         dataset = mix_data(several, mix or {}, open_one)
         for note in dataset.notes() if isinstance(dataset, Mixture) else ():
