@@ -37,6 +37,13 @@ def size(control: Control) -> int:
     return control.n + 1 if control.kind == "discrete" else math.prod(control.shape)
 
 
+def reach(control: Control) -> list[float]:
+    """The largest size of each number of a control, by which it is divided; 1 where it has no bounds."""
+    bounds = zip(control.low or [-math.inf], control.high or [math.inf], strict=False)
+    reach = [max(abs(low), abs(high)) for low, high in bounds]
+    return [r if 0 < r < math.inf else 1.0 for r in reach]
+
+
 def same_entries(mine: Control, theirs: Control | None) -> list[tuple[int, int]]:
     """(index here, index there) of the entries (choices, or numbers of a continuous control) that mean the same.
 
@@ -92,4 +99,4 @@ def same_sensors(mine: Mapping[str, Sensor], theirs: Mapping[str, Sensor]) -> di
     return pairs
 
 
-__all__ = ["Get", "by_block", "by_entry", "fresh", "same_entries", "same_sensors", "size"]
+__all__ = ["Get", "by_block", "by_entry", "fresh", "reach", "same_entries", "same_sensors", "size"]

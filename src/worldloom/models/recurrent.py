@@ -11,10 +11,8 @@ posterior and prior whose two directions have their own weights (DreamerV3, eq. 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import ClassVar
 
 import torch
@@ -28,16 +26,16 @@ from worldloom.contract import (
     Controls,
     Loss,
     Segment,
-    Sensor,
     Spec,
     State,
     WorldModel,
     mix,
     row_keys,
 )
-from worldloom.models.adopt import Get, by_block, by_entry, fresh, same_sensors, size
+from worldloom.models.adopt import Get, reach
+from worldloom.models.recurrent_adopt import adopt
 from worldloom.nn import distributions as dist
-from worldloom.nn.conv import ConvDecoder, ConvEncoder, RMSNorm, encoded, halvings, image_floats, mlp
+from worldloom.nn.conv import ConvDecoder, ConvEncoder, RMSNorm, image_floats, mlp
 from worldloom.nn.noise import gumbel
 
 
@@ -78,13 +76,6 @@ class RecurrentConfig:
         return cls(deter=48, stoch=6, classes=6, units=48, channels=8, bins=41)
 
 
-def _reach(control: Control) -> list[float]:
-    """The largest size of each number of a control, by which it is divided; 1 where it has no bounds."""
-    bounds = zip(control.low or [-math.inf], control.high or [math.inf], strict=False)
-    reach = [max(abs(low), abs(high)) for low, high in bounds]
-    return [r if 0 < r < math.inf else 1.0 for r in reach]
-
-
 class Controller(nn.Module):
     """One frame's discrete and continuous controls as one vector. The null value of each is what a reset sees."""
 
@@ -94,7 +85,7 @@ class Controller(nn.Module):
         given = self.given
         self.inputs = sum(c.n + 1 if c.kind == "discrete" else c.shape[0] for c in given.values())
         self.net = mlp(self.inputs, width, 1) if given else None
-        self.scale = {name: _reach(control) for name, control in given.items()}
+        self.scale = {name: reach(control) for name, control in given.items()}
 
     def forward(self, control: Mapping[str, Tensor], reset: Tensor) -> Tensor | None:
         """(B, width), or None for a world that is given nothing. ``reset`` (B,) bool: rows whose action is forgotten.
@@ -160,75 +151,9 @@ class Recurrent(WorldModel):
         self.register_buffer("bins", dist.symexp_bins(config.bins), persistent=False)
         self.bins: Tensor
 
-    # --------------------------------------------------------------------- from another world
-
     def adopt(self, name: str, get: Get, spec: Spec) -> Tensor | None:
-        """What of another world's weights to begin with: sensors and actions by their names, whatever their place.
-
-        What reads the encoders' features depends on the size of the frames, and is new where that differs.
-        """
-        part, _, rest = name.partition(".")
-        if part in ("encoders", "decoders"):
-            return self._adopt_sensor(part, rest, get, spec)
-        if name not in ("controller.net.0.weight", "join.0.weight", "posterior.0.weight"):
-            return None
-        own, there = self.get_parameter(name), get(name)
-        if part == "controller":
-            return self._adopt_controls(own, there, spec)
-        sizes = ("gates.0.weight", "prior.3.weight")  # these know the widths of memory, sample and hidden layers
-        known = {n: get(n) for n in sizes}
-        if there is None or any(x is None or x.shape != self.get_parameter(n).shape for n, x in known.items()):
-            return fresh(own.shape)
-        latent = self.config.stoch * self.config.classes
-        if part == "join":  # what follows the sample is the controls, where there are any
-            return None if there.shape == own.shape else by_block(own, there, [(0, 0, latent)])
-        deter, pairs = self.config.deter, same_sensors(self.sensors, spec.shown)
-        here, at = self._places(self.sensors), self._places(dict(sorted(spec.shown.items())))
-        if deter + sum(width for _, width in at.values()) != there.shape[1]:  # its encoders had other channels
-            return by_block(own, there, [(0, 0, deter)])
-        same = [(*here[n], *at[m]) for n, m in pairs.items() if here[n][1] == at[m][1]]
-        return by_block(own, there, [(0, 0, deter), *((deter + i, deter + j, w) for i, w, j, _ in same)])
-
-    def _places(self, sensors: Mapping[str, Sensor]) -> dict[str, tuple[int, int]]:
-        """Where each sensor's features begin in E(o), and how many they are."""
-        places, begin = {}, 0
-        for name, sensor in sensors.items():
-            vector = sensor.kind == "vector"
-            width = self.config.units if vector else math.prod(encoded(sensor.shape, self.config.channels))
-            places[name] = (begin, width)
-            begin += width
-        return places
-
-    def _adopt_sensor(self, part: str, rest: str, get: Get, spec: Spec) -> Tensor:
-        """A sensor's encoder or decoder, from its namesake's. A decoder's layers are counted from the end."""
-        place, _, layer = rest.partition(".")
-        own, name = self.get_parameter(f"{part}.{rest}"), list(self.sensors)[int(place)]
-        other = same_sensors(self.sensors, spec.shown).get(name)
-        if other is None:
-            return fresh(own.shape)
-        if part == "decoders" and layer.startswith("net."):
-            _, number, kind = layer.split(".")
-            extra = halvings(self.sensors[name].shape) - halvings(spec.shown[other].shape)
-            layer = f"net.{int(number) - 3 * extra}.{kind}"
-        there = get(f"{part}.{sorted(spec.shown).index(other)}.{layer}")
-        return there if there is not None and there.shape == own.shape else fresh(own.shape)
-
-    def _adopt_controls(self, own: Tensor, there: Tensor | None, spec: Spec) -> Tensor:
-        """The columns of the controls' first layer, by the names of controls and of their entries."""
-        out, begin = fresh(own.shape), 0
-        known = dict(sorted(spec.given.items()))
-        at = dict(zip(known, accumulate((size(c) for c in known.values()), initial=0), strict=False))
-        for name, mine in self.controller.given.items():
-            theirs, columns = known.get(name), own[:, begin : begin + size(mine)]
-            if there is not None and theirs is not None:
-                part = there[:, at[name] : at[name] + size(theirs)]
-                rescaled = mine.kind == theirs.kind == "continuous" and _reach(mine) != _reach(theirs)
-                if rescaled:  # numbers are divided by their bounds before they come here
-                    part = part / torch.tensor(_reach(theirs))
-                taken = by_entry(columns, part, mine, theirs, 1)
-                out[:, begin : begin + size(mine)] = taken * torch.tensor(_reach(mine)) if rescaled else taken
-            begin += size(mine)
-        return out
+        """What of another world's weights to begin with: :mod:`worldloom.models.recurrent_adopt`."""
+        return adopt(self, name, get, spec)
 
     # ------------------------------------------------------------------------------ one frame
 
