@@ -80,7 +80,7 @@ def import_data(
                     frames += arrived.length
                     continue
                 if arrived is not None:
-                    problems.append(Problem(item.name, str(arrived)))
+                    problems.append(Problem(item.name, str(arrived).removeprefix(f"{item.name}: ")))
                     if not skip_bad:
                         raise DataError(_listed(problems, source)) from arrived
                 if progress is not None:

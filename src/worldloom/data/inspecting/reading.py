@@ -92,7 +92,7 @@ def open_path(path: str | Path, config: ImportConfig | None = None, *, verify: b
             {},
             list(source.notes),
             list(source.problems),
-            pairing=source.config.pairing if source.spec.action is not None else "",
+            pairing=source.config.rule if source.spec.action is not None else "",
             source=source,
         )
     dataset = Dataset(path)
@@ -118,7 +118,7 @@ def open_path(path: str | Path, config: ImportConfig | None = None, *, verify: b
         problems,
         verified,
         collected="world" in dataset.info,
-        pairing=str(settings.get("pairing", "")) if isinstance(settings, dict) else "",
+        pairing=str(settings.get("pairing", "")).replace("auto", "next") if isinstance(settings, dict) else "",
         dataset=dataset,
     )
 

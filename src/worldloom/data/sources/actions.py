@@ -62,10 +62,10 @@ class Rows:
         action = none
         if control is not None and self.action is not None:
             values = self.action.reshape(len(self.action), *control.shape)
-            action = pair(values, frames, control, config.pairing, where)
+            action = pair(values, frames, control, config.rule, where)
         one = Control("continuous", (1,))
         earned = np.zeros(self.count) if self.reward is None else self.reward
-        reward = pair(earned[:, None], frames, one, config.pairing, where)
+        reward = pair(earned[:, None], frames, one, config.rule, where)
         return action, none if self.reward is None else reward[:, 0]
 
 
@@ -88,9 +88,9 @@ def read_rows(table: Table, config: ImportConfig) -> Rows:
     keep = slice(None)
     if action is not None and rows:
         blank = _blank(action)
-        if config.pairing == "next" and blank[-1]:
+        if config.rule == "next" and blank[-1]:
             keep = slice(0, rows - 1)  # nothing was done after the last frame
-        elif config.pairing == "same" and blank[0] and rows > 1:
+        elif config.rule == "same" and blank[0] and rows > 1:
             action = action.copy()
             action[0] = action[1]  # nothing led to the first frame: what stands here is never used
             blank[0] = blank[1]
@@ -107,15 +107,15 @@ def read_rows(table: Table, config: ImportConfig) -> Rows:
     reward = _numbers(table, low, REWARD, rows)
     if reward is not None:
         reward = reward[keep]
-        if config.pairing == "same" and len(reward):
+        if config.rule == "same" and len(reward):
             reward[0] = np.nan_to_num(reward[0])
-        if action is None and config.pairing == "next" and len(reward) and np.isnan(reward[-1]):
+        if action is None and config.rule == "next" and len(reward) and np.isnan(reward[-1]):
             keep = slice(0, rows - 1)
             reward = reward[:-1]
         if not np.isfinite(reward).all():
             raise DataError(f"{table.where}: the reward in row {np.flatnonzero(~np.isfinite(reward))[0]} is no number.")
     return Rows(
-        table.where, len(range(rows)[keep]), action, names, reward, _ended(table, low, rows, config.pairing == "next")
+        table.where, len(range(rows)[keep]), action, names, reward, _ended(table, low, rows, config.rule == "next")
     )
 
 

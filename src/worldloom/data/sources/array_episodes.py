@@ -149,10 +149,10 @@ def _track(members: Members, ends: np.ndarray | None) -> Track:
     episodes, rows, more = members.rows(stacked)
     flags = _Flags(members, episodes, rows)
     notes: list[str] = list(flags.notes)
-    pairing = members.config.pairing
+    pairing = members.config.rule
     if more:
         pairing = "next"
-    elif pairing == "next" and flags.first is not None:
+    elif members.config.pairing == "auto" and flags.first is not None:
         pairing, note = _dreamer(members, flags)
         notes.append(note)
     following = members.following() if pairing == "next" and not more else {}
@@ -263,4 +263,4 @@ def _dreamer(members: Members, flags: _Flags) -> tuple[Literal["next", "same"], 
     at_last = final is not None and bool(final.any()) and bool(zero[final].all())
     if at_last and not at_first:
         return "next", "is_first, and actions that are zero in last rows: row t was taken after frame t (DreamerV3)."
-    return "same", "is_first: row t of the actions led to frame t (DreamerV2). Rename is_first if it was taken after."
+    return "same", "is_first: row t of the actions led to frame t (DreamerV2). --pairing next if it was taken after."

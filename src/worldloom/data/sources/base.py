@@ -25,9 +25,10 @@ class ImportConfig:
     cuts the middle out, ``pad`` adds black, ``stretch`` distorts."""
     fps: float | None = None
     """Frames a second in the dataset; by default those of the source. Frames are left out or repeated, not blended."""
-    pairing: Literal["next", "same"] = "next"
+    pairing: Literal["auto", "next", "same"] = "auto"
     """What row t of a table of actions means. ``next``: the action taken after seeing frame t, which led to frame t+1
-    (what recorders of robots and games write). ``same``: the action that led to frame t."""
+    (what recorders of robots and games write). ``same``: the action that led to frame t. ``auto``: ``next``, unless a
+    format says otherwise by itself."""
     actions: Literal["auto", "discrete", "continuous", "none"] = "auto"
     """Whether actions are choices or numbers; ``auto``: whole numbers of one column with at most 256 values are
     choices. ``none``: plain video, whatever tables there are."""
@@ -38,6 +39,11 @@ class ImportConfig:
     """Which picture streams to keep, where there are several; by default all."""
     length: int = 1000
     """Longest episode in frames: longer recordings are cut into pieces, so that memory stays flat."""
+
+    @property
+    def rule(self) -> Literal["next", "same"]:
+        """The pairing, where the format says nothing by itself."""
+        return "same" if self.pairing == "same" else "next"
 
     def __post_init__(self) -> None:
         at_least(self, 2, "length")

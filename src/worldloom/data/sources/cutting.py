@@ -39,7 +39,7 @@ class Cutter:
         self.action = self.reward = np.zeros(0)
         self.most = 0
         if rows is not None:
-            self.most = rows.count + (config.pairing == "next")
+            self.most = rows.count + (config.rule == "next")
             self.action, self.reward = rows.paired(self.most, spec.action, config, rows.where)
 
     def expect(self, number: int, before: int) -> None:
@@ -49,7 +49,7 @@ class Cutter:
         if number >= self.most:
             raise DataError(
                 f"{self.name}: more than {self.most} frames, but {self.rows.count} rows in {self.rows.where}; one row "
-                f"for every frame is expected (pairing {self.config.pairing!r})."
+                f"for every frame is expected (pairing {self.config.rule!r})."
             )
         if number == before:
             raise DataError(

@@ -189,8 +189,8 @@ class Labels:
                 said.append(f"Actions: {control.n} choices{names}, from {', '.join(rows.names)}.")
             else:
                 said.append(f"Actions: {control.shape[0]} numbers, from {', '.join(rows.names)}.")
-            said.append(pairing_note(self.config.pairing))
-            t = 0 if self.config.pairing == "next" else 1
+            said.append(pairing_note(self.config.rule))
+            t = 0 if self.config.rule == "next" else 1
             if len(rows.action) > t:
                 value = np.atleast_1d(rows.action[t])
                 if control.kind == "discrete" and control.names:

@@ -106,7 +106,7 @@ class LeRobotSource(Source):
             self.notes.append("No actions: plain video.")
         else:
             self.notes.append(f"Action: {', '.join(f.key for f in self._actions)}, {self._action.kind}.")
-            self.notes.append(pairing_note(self.config.pairing))
+            self.notes.append(pairing_note(self.config.rule))
         if _REWARD in self._columns:
             self.notes.append(f"Reward: {_REWARD} of row t belongs to frame t+1; the last row's, to the last frame.")
         if _DONE in self._columns:
@@ -292,7 +292,7 @@ class LeRobotSource(Source):
         raw = self._raw_action(columns, part)
         if self._action.kind == "discrete":
             raw = raw[:, 0]
-        paired = pair(raw, one.length, self._action, self.config.pairing, f"{one.data}, {one.name}")
+        paired = pair(raw, one.length, self._action, self.config.rule, f"{one.data}, {one.name}")
         # Where frames are left out, the action that was taken after the frame before.
         led = np.concatenate([[0], np.minimum(kept[:-1] + 1, one.length - 1)])
         return paired[led]
