@@ -37,7 +37,8 @@ def export_minari(dataset: Dataset, out: Path, progress: Callable[[int], None]) 
     temporary: Path | None = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+        # Minari joins a relative path to itself, so it is given an absolute one.
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent.resolve()))
         folder = temporary / "data"
         storage = storage_class.new(
             folder,

@@ -170,7 +170,7 @@ class MinariSource(Source):
     def _storage(self, folder: Path) -> Any:
         """Minari's reader. With both spaces there it makes no environment."""
         try:
-            return self._storage_class.read(folder)
+            return self._storage_class.read(folder.resolve())  # it joins a relative path to itself
         except (*BROKEN, AssertionError, ImportError) as error:
             raise DataError(f"{folder} can't be read by Minari ({error}).") from error
 
