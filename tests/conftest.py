@@ -1,7 +1,7 @@
 """For the whole suite: one thread a process, and no network.
 
-Two test processes with two threads each fight over two cores. Nothing of the library needs the internet, and a test that
-would reach for it fails.
+Two test processes with two threads each fight over two cores. Nothing of the library needs the internet, and a test
+that would reach for it fails.
 """
 
 from __future__ import annotations

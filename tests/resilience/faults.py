@@ -196,7 +196,8 @@ def one_fault(scenario: Scenario, scratch: Path, expected: Any, number: int, cod
     try:
         scenario.intact(work)
         scenario.act(work)
-        assert scenario.outcome(work) == expected, "another outcome"
+        found = scenario.outcome(work)
+        assert found == expected, f"another outcome: {str(found)[:300]} instead of {str(expected)[:300]}"
         assert not litter(work), litter(work)
     except (AssertionError, WorldloomError) as wrong:
         raise AssertionError(f"{where}, first error {error}: {wrong}") from wrong

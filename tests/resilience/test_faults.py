@@ -16,9 +16,9 @@ from worldloom.contract import WorldloomError
 
 # name: (how to make it, every how many-th case is tried in the ordinary tests, fewest operations it has)
 SCENARIOS = {
-    "training": (scenarios.training, 29, 60),
-    "resuming": (scenarios.resuming, 23, 40),
-    "going_on_regardless": (scenarios.going_on_regardless, 23, 40),
+    "training": (scenarios.training, 41, 60),
+    "resuming": (scenarios.resuming, 37, 40),
+    "going_on_regardless": (scenarios.going_on_regardless, 37, 40),
     "appending": (lambda data: scenarios.appending(), 3, 15),
     "appending_at_once": (lambda data: scenarios.appending(1e9), 3, 8),
     "making": (lambda data: scenarios.making(), 5, 20),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 from worldloom.data.episode import DataError
@@ -30,9 +31,9 @@ class _File:
         self.lock = threading.Lock()
         self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # kept here: at the very end ``os`` is gone
         if hasattr(self, "descriptor"):
-            os.close(self.descriptor)
+            close(self.descriptor)
 
     def read(self, target: memoryview, offset: int) -> int:
         if hasattr(os, "preadv"):
