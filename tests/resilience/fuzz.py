@@ -32,6 +32,7 @@ from worldloom.contract import WorldloomError  # noqa: E402
 
 CASE_SECONDS = 30  # a case that takes longer hangs
 GROWTH = 2**30  # bytes that one case may take
+BATCH = 5000  # cases a process
 OUTCOMES = ("refused", "same", "accepted", "crash", "hang", "wrong", "memory")
 """``accepted``: forged so well that it is another valid file. The last four are failures."""
 
@@ -215,8 +216,8 @@ def main() -> int:
     began, failures, summary = time.monotonic(), list[str](), dict[str, Any]()
     for target, count in plan.items():
         counts: Counter[str] = Counter()
-        for first in range(flags.first, flags.first + count, 1000):
-            size = min(1000, flags.first + count - first)
+        for first in range(flags.first, flags.first + count, BATCH):
+            size = min(BATCH, flags.first + count - first)
             part, failed = batch(target, first, size, 120 + 2.0 * size)
             counts += part
             failures += failed
