@@ -42,7 +42,8 @@ def load_module(module_name: str, name: str, error: type[WorldloomError] = Plugi
     """Import a module, from the current folder too. ``name``: what the user typed, for messages."""
     if module_name.endswith(".py") or "/" in module_name or "\\" in module_name:
         stem = Path(module_name.replace("\\", "/")).stem
-        raise error(f"{name!r}: give a module, not a file: '{stem}:Class', from the folder it lies in.")
+        attribute = name.rpartition(":")[2]
+        raise error(f"{name!r}: give a module, not a file: '{stem}:{attribute}', from the folder it lies in.")
     here = str(Path.cwd())
     if "" not in sys.path and here not in sys.path:  # a console script does not start with the current folder on it
         sys.path.insert(0, here)

@@ -1,8 +1,12 @@
-"""README and docs: every Python block runs, from the top of its page, in a folder that holds runs/demo."""
+"""README and docs: every Python block runs, from the top of its page, in a folder that holds runs/demo.
+
+A block that begins with the name of a file (``# my_model.py``) is saved under it, and its names are imported from it.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +22,13 @@ def test_every_python_block_runs(page: Path, home: Path, tmp_path: Path, monkeyp
     (tmp_path / "runs").symlink_to(home / "runs")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "docs"}
+    monkeypatch.syspath_prepend(tmp_path)
     for code in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S):
+        if file := re.match(r"# (\w+)\.py\n", code):
+            monkeypatch.setitem(sys.modules, file[1], sys)  # forgotten again when the test ends
+            del sys.modules[file[1]]
+            (tmp_path / f"{file[1]}.py").write_text(code, encoding="utf-8")
+            code = f"from {file[1]} import *"
         exec(compile(code, str(page), "exec"), names)
 
 

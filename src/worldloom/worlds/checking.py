@@ -21,7 +21,7 @@ class _Broken(Exception):  # noqa: N818 - it is a verdict, not an error
 
 
 def check_world(
-    world: World,
+    world: Any,
     *,
     make: Callable[[int], World] | None = None,
     seed: int = 0,
@@ -61,7 +61,7 @@ def _need(condition: Any, message: str) -> None:
 class _Bench:
     """A world and how it is played. Every action is a function of the seed, the life's name and the frame."""
 
-    def __init__(self, world: World, make: Callable[[int], World] | None, seed: int, frames: int):
+    def __init__(self, world: Any, make: Callable[[int], World] | None, seed: int, frames: int):
         self.world, self.make, self.seed, self.frames = world, make, seed, frames
 
     def action(self, num: int, t: int) -> np.ndarray:
@@ -75,6 +75,7 @@ class _Bench:
         """The frames of a life from ``reset(seed)``; worlds that end are reset by the seed ``seed + t``."""
         out = [world.reset(seed)]
         for t in range(frames):
+            _need(isinstance(out[-1], Frames), f"reset and step must return worldloom.Frames, found {type(out[-1])}.")
             ended = _ended(out[-1])
             if ended.any():
                 out.append(world.reset(seed + t, ended))
