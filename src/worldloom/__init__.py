@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from worldloom.contract import WorldloomError as WorldloomError
     from worldloom.contract import WorldModel as WorldModel
     from worldloom.data.collect import collect as collect
-    from worldloom.data.mixture import Mixture as Mixture
+    from worldloom.data.mixing.mixture import Mixture as Mixture
     from worldloom.data.store import Dataset as Dataset
     from worldloom.data.store import DatasetWriter as DatasetWriter
     from worldloom.data.windows import Windows as Windows
@@ -54,7 +54,7 @@ _HOME = {
     "DreamVectorEnv": "imagination.vector_env",
     "Frames": "worlds.base",
     "Loss": "contract",
-    "Mixture": "data.mixture",
+    "Mixture": "data.mixing.mixture",
     "Segment": "contract",
     "Sensor": "contract",
     "Spec": "contract",

@@ -12,7 +12,7 @@ from mixing_toys import DISCRETE, make
 
 from worldloom.contract import Segment
 from worldloom.data import DataError, Dataset, Mixture, Windows
-from worldloom.data.mixture import part_names
+from worldloom.data.mixing.mixture import part_names
 
 
 def tensors(segment: Segment) -> dict[str, torch.Tensor]:

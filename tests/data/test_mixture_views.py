@@ -18,8 +18,8 @@ from PIL import Image
 from worldloom.configs import ConfigError
 from worldloom.contract import Control, Segment
 from worldloom.data import DataError, Dataset, Mixture, Windows
-from worldloom.data.actions import agree_actions, parse_actions
-from worldloom.data.adapt import NOWHERE, View, send_action
+from worldloom.data.mixing.actions import agree_actions, parse_actions
+from worldloom.data.mixing.adapt import NOWHERE, View, send_action
 from worldloom.evaluation.heldout import draw
 
 NAMED = Control("discrete", n=3, names=("left", "stay", "right"))

@@ -15,9 +15,9 @@ import pytest
 from worldloom.contract import Control, Sensor, Spec
 from worldloom.data import DataError, Dataset, DatasetWriter, Episode
 from worldloom.data.sinks import export_data
-from worldloom.data.sinks.lerobot import export_lerobot
+from worldloom.data.sinks.lerobot.export import export_lerobot
 from worldloom.data.sources import ImportConfig
-from worldloom.data.sources.lerobot import LeRobotSource
+from worldloom.data.sources.lerobot.source import LeRobotSource
 
 LENGTHS = (7, 1, 12)
 FPS = 15.0

@@ -14,7 +14,7 @@ from worldloom.contract import Control, Sensor, Spec
 from worldloom.data import DataError, Dataset, DatasetWriter, Episode
 from worldloom.data.sinks import export_data, video
 from worldloom.data.sources import ImportConfig
-from worldloom.data.sources.video import VideoSource
+from worldloom.data.sources.films.video import VideoSource
 
 CHOICES = Control("discrete", n=6, names=("noop", "up", "down", "left", "right", "fire"))
 NUMBERS = Control("continuous", (2,), names=("steer", "gas"), low=(-1.0, 0.0), high=(1.0, 2.0))

@@ -12,7 +12,7 @@ from training_toys import SPEC, Toy, make_data, quick
 
 from worldloom.contract import Control, Sensor, Spec, WorldloomError
 from worldloom.data import Dataset, DatasetWriter, Episode, Mixture
-from worldloom.data.adapt import View
+from worldloom.data.mixing.adapt import View
 from worldloom.evaluation.datasets import open_data
 from worldloom.files import load_tensors, read_json
 from worldloom.imagination import load_starts

@@ -53,8 +53,8 @@ def take_all(args: list[str], flag: str) -> list[str]:
 
 
 def mixing(flags: MixFlags) -> dict[str, Any]:
-    """The arguments of :class:`worldloom.data.mixture.Mixture` that were given; empty where none was."""
-    from worldloom.data.actions import parse_actions
+    """The arguments of :class:`worldloom.data.mixing.mixture.Mixture` that were given; empty where none was."""
+    from worldloom.data.mixing.actions import parse_actions
 
     size: Any = flags.size
     if size is not None and size != ("first",):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from worldloom.data.episode import DataError, Episode
-    from worldloom.data.mixture import Mixture
+    from worldloom.data.mixing.mixture import Mixture
     from worldloom.data.store import Dataset, DatasetWriter
     from worldloom.data.windows import Windows
 
@@ -19,7 +19,7 @@ _HOME = {
     "Dataset": "store",
     "DatasetWriter": "store",
     "Episode": "episode",
-    "Mixture": "mixture",
+    "Mixture": "mixing.mixture",
     "Windows": "windows",
 }
 

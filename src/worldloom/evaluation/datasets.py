@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from worldloom.configs import from_json
 from worldloom.contract import Spec, WorldloomError
-from worldloom.data.adapt import Reading
-from worldloom.data.mixture import describe_reading, read
+from worldloom.data.mixing.adapt import Reading
+from worldloom.data.mixing.mixture import describe_reading, read
 from worldloom.data.store import Dataset
 
 CHANGED = "The dataset is not as it was in training: episodes were added, or it is another one."

@@ -15,7 +15,7 @@ import torch
 from worldloom.configs import to_json
 from worldloom.contract import Spec, WorldloomError, WorldModel
 from worldloom.data import Dataset, Mixture
-from worldloom.data.mixture import part_names
+from worldloom.data.mixing.mixture import part_names
 from worldloom.data.sources import ImportConfig
 from worldloom.models.own import check_own, construct
 from worldloom.recipes.base import Recipe

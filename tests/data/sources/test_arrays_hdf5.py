@@ -13,7 +13,7 @@ from worldloom.contract import WorldloomError  # noqa: E402
 from worldloom.data import DataError, Episode  # noqa: E402
 from worldloom.data.importing import import_data  # noqa: E402
 from worldloom.data.sources import ImportConfig, detect, open_source  # noqa: E402
-from worldloom.data.sources.arrays import Hdf5Source  # noqa: E402
+from worldloom.data.sources.arrays.source import Hdf5Source  # noqa: E402
 
 rng = np.random.default_rng(0)
 

@@ -9,8 +9,8 @@ import pytest
 from worldloom.data import DataError, Dataset
 from worldloom.data.importing import import_data
 from worldloom.data.sources import ImportConfig, detect, open_source
-from worldloom.data.sources.array_reading import pieces
-from worldloom.data.sources.arrays import NpzSource
+from worldloom.data.sources.arrays.reading import pieces
+from worldloom.data.sources.arrays.source import NpzSource
 
 rng = np.random.default_rng(0)
 

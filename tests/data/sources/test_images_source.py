@@ -15,7 +15,7 @@ from video_toys import cut, movie, stamp, stamped
 
 from worldloom.data import DataError, Episode
 from worldloom.data.sources import ImportConfig, detect
-from worldloom.data.sources.images import ImagesSource
+from worldloom.data.sources.films.images import ImagesSource
 
 
 def folder(path: Path, count: int, *, suffix: str = "png", size: tuple[int, int] = (48, 64)) -> Path:

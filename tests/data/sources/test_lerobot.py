@@ -32,7 +32,7 @@ from worldloom.data import DataError, Dataset
 from worldloom.data.episode import Episode
 from worldloom.data.importing import import_data
 from worldloom.data.sources import ImportConfig, detect
-from worldloom.data.sources.lerobot import LeRobotSource
+from worldloom.data.sources.lerobot.source import LeRobotSource
 
 DATA = "data/chunk-000/file-000.parquet"
 

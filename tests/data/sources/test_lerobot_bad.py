@@ -18,9 +18,9 @@ from lerobot_toys import TOP, WRIST, build, build_v21, edit_info, edit_table, pn
 from worldloom.contract import WorldloomError
 from worldloom.data import DataError
 from worldloom.data.importing import import_data
-from worldloom.data.lerobot_layout import place
 from worldloom.data.sources import ImportConfig, detect, open_source
-from worldloom.data.sources.lerobot import LeRobotSource
+from worldloom.data.sources.lerobot.layout import place
+from worldloom.data.sources.lerobot.source import LeRobotSource
 
 DATA = "data/chunk-000/file-000.parquet"
 LIST = "meta/episodes/chunk-000/file-000.parquet"

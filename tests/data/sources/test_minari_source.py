@@ -20,7 +20,7 @@ from minari.dataset.minari_storage import MinariStorage  # noqa: E402
 
 from worldloom.data import DataError  # noqa: E402
 from worldloom.data.sources import ImportConfig, detect, open_source  # noqa: E402
-from worldloom.data.sources.minari import MinariSource  # noqa: E402
+from worldloom.data.sources.minari.source import MinariSource  # noqa: E402
 
 rng = np.random.default_rng(0)
 

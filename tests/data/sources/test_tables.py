@@ -17,9 +17,9 @@ from video_toys import movie, stamped
 from worldloom.contract import Control
 from worldloom.data import DataError, Episode
 from worldloom.data.sources import ImportConfig
-from worldloom.data.sources.actions import Rows, read_rows
-from worldloom.data.sources.tables import Table, read_table
-from worldloom.data.sources.video import VideoSource
+from worldloom.data.sources.films.actions import Rows, read_rows
+from worldloom.data.sources.films.tables import Table, read_table
+from worldloom.data.sources.films.video import VideoSource
 
 
 def text(path: Path, content: str | bytes) -> Path:

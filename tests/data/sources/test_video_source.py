@@ -13,7 +13,7 @@ from video_toys import cut, movie, sound, stamped
 
 from worldloom.data import DataError, Episode
 from worldloom.data.sources import ImportConfig, detect
-from worldloom.data.sources.video import VideoSource
+from worldloom.data.sources.films.video import VideoSource
 
 
 def opened(path: Path, *, fps: float | None = None, **options: Any) -> VideoSource:

@@ -10,7 +10,7 @@ from worldloom.data.episode import DataError
 from worldloom.data.store import Dataset
 
 FORMATS: dict[str, tuple[str, str]] = {
-    "lerobot": ("worldloom.data.sinks.lerobot", "export_lerobot"),
+    "lerobot": ("worldloom.data.sinks.lerobot.export", "export_lerobot"),
     "minari": ("worldloom.data.sinks.minari", "export_minari"),
     "video": ("worldloom.data.sinks.video", "export_video"),
 }

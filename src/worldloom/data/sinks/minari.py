@@ -15,7 +15,7 @@ import numpy as np
 
 from worldloom.contract import Control, Sensor
 from worldloom.data.episode import DataError, Episode
-from worldloom.data.sources.array_files import need
+from worldloom.data.sources.arrays.files import need
 from worldloom.data.store import Dataset
 from worldloom.files import sync_folder
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from worldloom.contract import Control
 from worldloom.data.episode import DataError
-from worldloom.data.sinks.lerobot_files import encoder
+from worldloom.data.sinks.lerobot.files import encoder
+from worldloom.data.sources.films.recordings import ABOUT
 from worldloom.data.sources.names import file_part
-from worldloom.data.sources.recordings import ABOUT
 from worldloom.data.store import Dataset
 from worldloom.files import sync_folder, write_json
 

@@ -13,12 +13,12 @@ from worldloom.data.episode import DataError
 from worldloom.data.sources.base import ImportConfig, Item, Problem, Source
 
 FORMATS: dict[str, tuple[str, str]] = {
-    "lerobot": ("worldloom.data.sources.lerobot", "LeRobotSource"),
-    "minari": ("worldloom.data.sources.minari", "MinariSource"),
-    "hdf5": ("worldloom.data.sources.arrays", "Hdf5Source"),
-    "npz": ("worldloom.data.sources.arrays", "NpzSource"),
-    "images": ("worldloom.data.sources.images", "ImagesSource"),
-    "video": ("worldloom.data.sources.video", "VideoSource"),
+    "lerobot": ("worldloom.data.sources.lerobot.source", "LeRobotSource"),
+    "minari": ("worldloom.data.sources.minari.source", "MinariSource"),
+    "hdf5": ("worldloom.data.sources.arrays.source", "Hdf5Source"),
+    "npz": ("worldloom.data.sources.arrays.source", "NpzSource"),
+    "images": ("worldloom.data.sources.films.images", "ImagesSource"),
+    "video": ("worldloom.data.sources.films.video", "VideoSource"),
 }
 """Name of a format to (module, class), in the order in which a path is tried."""
 

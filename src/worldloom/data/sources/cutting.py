@@ -9,8 +9,8 @@ import numpy as np
 
 from worldloom.contract import Spec
 from worldloom.data.episode import DataError, Episode
-from worldloom.data.sources.actions import Rows
 from worldloom.data.sources.base import ImportConfig
+from worldloom.data.sources.films.actions import Rows
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 
 from worldloom.data.episode import DataError, Episode
-from worldloom.data.lerobot_layout import (
+from worldloom.data.sinks.lerobot.files import PictureStats, Tables, TotalStats, Videos, even, number_stats
+from worldloom.data.sinks.lerobot.plan import (
+    Plan,
+    data_schema,
+    data_table,
+    episodes_schema,
+    info_json,
+    make_plan,
+    tasks_table,
+)
+from worldloom.data.sources.lerobot.layout import (
     CHUNK_FILES,
     DATA_MB,
     DATA_PATH,
@@ -25,16 +35,6 @@ from worldloom.data.lerobot_layout import (
     TASKS,
     VIDEO_MB,
     arrow,
-)
-from worldloom.data.sinks.lerobot_files import PictureStats, Tables, TotalStats, Videos, even, number_stats
-from worldloom.data.sinks.lerobot_plan import (
-    Plan,
-    data_schema,
-    data_table,
-    episodes_schema,
-    info_json,
-    make_plan,
-    tasks_table,
 )
 from worldloom.data.store import Dataset
 from worldloom.files import sync_folder
@@ -52,7 +52,7 @@ def export_lerobot(
     video_mb: int = VIDEO_MB,
     chunk_files: int = CHUNK_FILES,
 ) -> list[str]:
-    """Write ``dataset`` to ``out`` in LeRobot's layout 3.0 (:mod:`worldloom.data.lerobot_layout`); returns remarks.
+    """Write ``dataset`` to ``out`` in LeRobot's layout 3.0 (see ``sources.lerobot.layout``); returns remarks.
 
     Images become videos below ``observation.images``, vectors ``observation.{name}``, the action ``action``, rewards
     ``next.reward``, true ends ``next.done``. A row holds frame t, the action taken then, and what came of it: the

@@ -16,11 +16,11 @@ import numpy as np
 
 from worldloom.contract import Sensor, Spec
 from worldloom.data.episode import DataError, Episode
-from worldloom.data.lerobot_layout import INFO, OURS, VERSION, arrow, matrix, read_columns, read_info
 from worldloom.data.sources.base import ImportConfig, Item, Problem, Source
-from worldloom.data.sources.lerobot_features import choose_actions, choose_cameras, choose_vectors, control_of
-from worldloom.data.sources.lerobot_index import Recording, recordings
-from worldloom.data.sources.lerobot_pictures import column_cells, column_frames, picture_of, span_frames, video_size
+from worldloom.data.sources.lerobot.features import choose_actions, choose_cameras, choose_vectors, control_of
+from worldloom.data.sources.lerobot.index import Recording, recordings
+from worldloom.data.sources.lerobot.layout import INFO, OURS, VERSION, arrow, matrix, read_columns, read_info
+from worldloom.data.sources.lerobot.pictures import column_cells, column_frames, picture_of, span_frames, video_size
 from worldloom.data.sources.pairing import pair, pairing_note
 from worldloom.data.sources.pictures import choose_size, fit
 from worldloom.data.sources.timing import SAME_RATE

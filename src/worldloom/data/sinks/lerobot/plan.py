@@ -11,8 +11,8 @@ import numpy as np
 
 from worldloom.contract import Control, Sensor, Spec
 from worldloom.data.episode import DataError
-from worldloom.data.lerobot_layout import BOOKKEEPING, DATA_PATH, OURS, STATISTICS, VERSION, VIDEO_PATH
-from worldloom.data.sinks.lerobot_files import CRF, GOP, PRESET, encoder, even
+from worldloom.data.sinks.lerobot.files import CRF, GOP, PRESET, encoder, even
+from worldloom.data.sources.lerobot.layout import BOOKKEEPING, DATA_PATH, OURS, STATISTICS, VERSION, VIDEO_PATH
 from worldloom.data.store import Dataset
 
 

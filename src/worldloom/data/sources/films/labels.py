@@ -10,11 +10,11 @@ import torch
 
 from worldloom.contract import ContractError, Control, WorldloomError
 from worldloom.data.episode import DataError
-from worldloom.data.sources.actions import Rows, beside, folder_table, read_rows, split_by_recording, words
 from worldloom.data.sources.base import ImportConfig, Problem
+from worldloom.data.sources.films.actions import Rows, beside, folder_table, read_rows, split_by_recording, words
+from worldloom.data.sources.films.tables import SUFFIXES, read_table
 from worldloom.data.sources.names import hidden, shown
 from worldloom.data.sources.pairing import infer_control, pairing_note
-from worldloom.data.sources.tables import SUFFIXES, read_table
 
 
 @dataclass

@@ -8,8 +8,8 @@ import numpy as np
 
 from worldloom.contract import ContractError, Control
 from worldloom.data.episode import DataError
-from worldloom.data.lerobot_layout import OURS, Feature, Info
 from worldloom.data.sources.base import ImportConfig
+from worldloom.data.sources.lerobot.layout import OURS, Feature, Info
 from worldloom.data.sources.pairing import infer_control
 
 
@@ -75,7 +75,7 @@ def _names(features: list[Feature]) -> dict[str, Feature]:
 
 
 def _exported(feature: Feature, parts: list[np.ndarray]) -> Control | None:
-    """The control that :func:`worldloom.data.sinks.lerobot.export_lerobot` wrote into the feature, if it did."""
+    """The control that :func:`worldloom.data.sinks.lerobot.export.export_lerobot` wrote into the feature, if it did."""
     said = {k.removeprefix(OURS): v for k, v in feature.info.items() if k.startswith(OURS)}
     kind, n = said.get("kind"), said.get("choices")
     if kind == "discrete" and isinstance(n, int) and feature.shape == (1,):

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from worldloom.data.episode import DataError
-from worldloom.data.sources.array_files import OBJECTS, ArrayFile, Leaf
-from worldloom.data.sources.array_shapes import (
+from worldloom.data.sources.arrays.files import OBJECTS, ArrayFile, Leaf
+from worldloom.data.sources.arrays.shapes import (
     ACTIONS,
     DISCOUNTS,
     DONES,

@@ -14,7 +14,7 @@ import numpy as np
 
 from worldloom.contract import WorldloomError
 from worldloom.data.episode import DataError
-from worldloom.data.sources.array_files import OBJECTS, NpzFile
+from worldloom.data.sources.arrays.files import OBJECTS, NpzFile
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz", ".npy")
 """What can be read as a table."""

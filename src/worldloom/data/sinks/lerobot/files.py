@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from worldloom.data.episode import DataError
-from worldloom.data.lerobot_layout import VIDEO_PATH, arrow, place
+from worldloom.data.sources.lerobot.layout import VIDEO_PATH, arrow, place
 
 CRF, GOP, PRESET = 12, 2, "fast"
 """Near-lossless H.264 in which every other frame is a keyframe, as LeRobot found best for training (its PR 92)."""

@@ -18,12 +18,12 @@ import numpy as np
 
 from worldloom.contract import Spec, WorldloomError
 from worldloom.data.episode import DataError, Episode
-from worldloom.data.sources.array_files import BROKEN, Leaf, check_size, need
-from worldloom.data.sources.array_reading import pieces
-from worldloom.data.sources.arrays import FPS
+from worldloom.data.sources.arrays.files import BROKEN, Leaf, check_size, need
+from worldloom.data.sources.arrays.hdf5 import inside, refuse_outside
+from worldloom.data.sources.arrays.reading import pieces
+from worldloom.data.sources.arrays.source import FPS
 from worldloom.data.sources.base import ImportConfig, Item, Problem, Source
-from worldloom.data.sources.hdf5_files import inside, refuse_outside
-from worldloom.data.sources.minari_spaces import ActionReading, Reading, read_action, read_sensors, read_space
+from worldloom.data.sources.minari.spaces import ActionReading, Reading, read_action, read_sensors, read_space
 from worldloom.data.sources.pairing import pair
 
 METADATA, MAIN = "metadata.json", "main_data.hdf5"

@@ -12,9 +12,9 @@ import numpy as np
 from worldloom.contract import Control
 from worldloom.data.episode import DataError
 from worldloom.data.sources.base import ImportConfig
+from worldloom.data.sources.films.tables import SUFFIXES, Table
 from worldloom.data.sources.names import natural
 from worldloom.data.sources.pairing import pair
-from worldloom.data.sources.tables import SUFFIXES, Table
 
 FRAME = frozenset({"frame", "frame_index", "frame_id", "frame_number", "frame_idx"})
 """Columns that number the frames."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from worldloom.data.episode import DataError
-from worldloom.data.lerobot_layout import Info, read_columns
 from worldloom.data.sources.base import Problem
+from worldloom.data.sources.lerobot.layout import Info, read_columns
 
 _JSONL = "meta/episodes.jsonl"
 

@@ -12,11 +12,11 @@ import numpy as np
 from worldloom.data.episode import DataError, Episode
 from worldloom.data.sources.base import ImportConfig, Item, Problem
 from worldloom.data.sources.cutting import episodes
-from worldloom.data.sources.labels import Found
+from worldloom.data.sources.films.labels import Found
+from worldloom.data.sources.films.recordings import Recordings
+from worldloom.data.sources.films.video import holds_videos
 from worldloom.data.sources.names import files_under, natural, shown
 from worldloom.data.sources.pictures import LARGEST_SIDE, as_uint8
-from worldloom.data.sources.recordings import Recordings
-from worldloom.data.sources.video import holds_videos
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 """Names of files that are pictures, whatever their case."""

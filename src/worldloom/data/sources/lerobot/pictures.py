@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from worldloom.data.episode import DataError
-from worldloom.data.lerobot_layout import arrow, damaged, inside
 from worldloom.data.sources.base import ImportConfig
-from worldloom.data.sources.lerobot_index import Span
+from worldloom.data.sources.lerobot.index import Span
+from worldloom.data.sources.lerobot.layout import arrow, damaged, inside
 from worldloom.data.sources.pictures import LARGEST_SIDE, Fit, as_uint8, fit
 
 _AGAIN = "Copy that file again, or leave the episode out."

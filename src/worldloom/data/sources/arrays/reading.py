@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 from worldloom.data.episode import DataError
-from worldloom.data.sources.array_episodes import Segment, Track
-from worldloom.data.sources.array_files import ArrayFile
+from worldloom.data.sources.arrays.episodes import Segment, Track
+from worldloom.data.sources.arrays.files import ArrayFile
 
 
 def pieces(frames: int, length: int) -> list[tuple[int, int]]:

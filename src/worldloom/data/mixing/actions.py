@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from worldloom.contract import Control
-from worldloom.data.adapt import NOWHERE
 from worldloom.data.episode import DataError
+from worldloom.data.mixing.adapt import NOWHERE
 from worldloom.files import read_json
 
 ActionMap: TypeAlias = Mapping[str, Mapping[str, str | int]]
@@ -17,7 +17,7 @@ ActionMap: TypeAlias = Mapping[str, Mapping[str, str | int]]
 name or by number from 0; ``none`` for one that is left out."""
 
 Actions: TypeAlias = Literal["same", "union", "drop"] | ActionMap
-"""See :class:`worldloom.data.mixture.Mixture`."""
+"""See :class:`worldloom.data.mixing.mixture.Mixture`."""
 
 Agreed: TypeAlias = tuple[Control | None, list[tuple[int, ...] | None]]
 """The common action (None for plain video), and where each dataset's choices or entries go (None: as they are)."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from worldloom.contract import Control, Sensor, Spec
 from worldloom.data.episode import DataError
-from worldloom.data.sources.array_pictures import Look
-from worldloom.data.sources.array_shapes import WIDEST, channels, kind_of, size_of
+from worldloom.data.sources.arrays.pictures import Look
+from worldloom.data.sources.arrays.shapes import WIDEST, channels, kind_of, size_of
 from worldloom.data.sources.base import ImportConfig
 from worldloom.data.sources.pictures import choose_size, fit
 

@@ -14,10 +14,10 @@ import numpy as np
 from worldloom.data.episode import DataError, Episode
 from worldloom.data.sources.base import ImportConfig, Item, Problem
 from worldloom.data.sources.cutting import episodes
-from worldloom.data.sources.labels import Found
+from worldloom.data.sources.films.labels import Found
+from worldloom.data.sources.films.recordings import Recordings
 from worldloom.data.sources.names import file_part, files_under, natural, shown
 from worldloom.data.sources.pictures import LARGEST_SIDE, Fit
-from worldloom.data.sources.recordings import Recordings
 from worldloom.data.sources.timing import Constant, Resampled, check_even
 
 SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".gif", ".m4v"})

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from worldloom.configs import ConfigError
 from worldloom.contract import Control, Sensor, Spec
-from worldloom.data.actions import Actions, agree_actions, describe_action
-from worldloom.data.adapt import Reading
 from worldloom.data.episode import DataError
+from worldloom.data.mixing.actions import Actions, agree_actions, describe_action
+from worldloom.data.mixing.adapt import Reading
 
 ALIKE = 0.01
 """Rates that differ by less (29.97 and 30) count as one where the user said how rates should meet."""
@@ -30,7 +30,7 @@ class Terms:
     """Sensors, and controls beside the action, to keep. ``camera=image=top``: the sensor camera, or what it is called
     elsewhere."""
     actions: Actions | None = None
-    """``same``, ``union``, ``drop``, or a map; see :class:`worldloom.data.mixture.Mixture`."""
+    """``same``, ``union``, ``drop``, or a map; see :class:`worldloom.data.mixing.mixture.Mixture`."""
     fps: Literal["stride", "ignore"] | None = None
     """Where rates differ: ``stride`` takes every k-th frame of the faster ones, ``ignore`` takes all frames of all."""
 

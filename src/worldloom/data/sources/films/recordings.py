@@ -7,10 +7,10 @@ from pathlib import Path
 
 from worldloom.contract import Sensor, Spec, WorldloomError
 from worldloom.data.episode import DataError
-from worldloom.data.sources.actions import Rows
 from worldloom.data.sources.base import ImportConfig, Item, Problem, Source
 from worldloom.data.sources.cutting import Cutter
-from worldloom.data.sources.labels import Found, Labels
+from worldloom.data.sources.films.actions import Rows
+from worldloom.data.sources.films.labels import Found, Labels
 from worldloom.data.sources.pictures import Fit, choose_size, fit
 from worldloom.data.sources.timing import SAME_RATE
 from worldloom.files import read_json

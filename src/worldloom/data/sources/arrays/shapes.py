@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from worldloom.data.episode import DataError
-from worldloom.data.sources.array_files import ArrayFile, Leaf
+from worldloom.data.sources.arrays.files import ArrayFile, Leaf
 from worldloom.data.sources.base import ImportConfig
 
 PICTURES = {"image", "images", "img", "imgs", "frame", "frames", "rgb", "pixels", "video", "screen"}

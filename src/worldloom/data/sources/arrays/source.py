@@ -13,13 +13,13 @@ import numpy as np
 
 from worldloom.contract import Control, Sensor, Spec
 from worldloom.data.episode import DataError, Episode
-from worldloom.data.sources.array_episodes import Segment, Track, find_tracks
-from worldloom.data.sources.array_files import ArrayFile, NpzFile
-from worldloom.data.sources.array_pictures import Look, look_at
-from worldloom.data.sources.array_reading import actions_of, frames_of, led, one_hot, pieces, rewards_of, vectors
-from worldloom.data.sources.array_shapes import channels, natural, size_of
+from worldloom.data.sources.arrays.episodes import Segment, Track, find_tracks
+from worldloom.data.sources.arrays.files import ArrayFile, NpzFile
+from worldloom.data.sources.arrays.hdf5 import Hdf5File
+from worldloom.data.sources.arrays.pictures import Look, look_at
+from worldloom.data.sources.arrays.reading import actions_of, frames_of, led, one_hot, pieces, rewards_of, vectors
+from worldloom.data.sources.arrays.shapes import channels, natural, size_of
 from worldloom.data.sources.base import ImportConfig, Item, Problem, Source
-from worldloom.data.sources.hdf5_files import Hdf5File
 from worldloom.data.sources.pairing import infer_control, pair, pairing_note
 from worldloom.data.sources.pictures import choose_size, fit
 

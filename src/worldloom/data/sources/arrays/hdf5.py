@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from worldloom.data.episode import DataError
-from worldloom.data.sources.array_files import ArrayFile, Leaf, check_size, need
+from worldloom.data.sources.arrays.files import ArrayFile, Leaf, check_size, need
 
 DEPTH, LEAVES = 8, 1_000_000
 """Groups within groups, and arrays in a file, at most."""

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from worldloom.configs import to_json
 from worldloom.contract import Segment, Spec, mix, row_keys
-from worldloom.data.actions import Actions, describe_action
-from worldloom.data.adapt import NOWHERE, Reading, View
-from worldloom.data.agree import Terms, agree
 from worldloom.data.episode import DataError
 from worldloom.data.gather import empty
 from worldloom.data.index import canonical
+from worldloom.data.mixing.actions import Actions, describe_action
+from worldloom.data.mixing.adapt import NOWHERE, Reading, View
+from worldloom.data.mixing.agree import Terms, agree
 from worldloom.data.store import Dataset
 from worldloom.data.windows import Windows
 

@@ -1,0 +1,1 @@
+"""Several datasets read as one, also of different sizes, rates and action spaces."""

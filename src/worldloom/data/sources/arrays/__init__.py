@@ -1,0 +1,1 @@
+"""npz and HDF5 files of the common shapes."""

@@ -1,0 +1,1 @@
+"""Folders of videos or of pictures, with tables of actions beside them."""

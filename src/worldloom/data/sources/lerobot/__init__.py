@@ -1,0 +1,1 @@
+"""LeRobot datasets, by their documented layout."""
