@@ -60,8 +60,8 @@ class TrainConfig:
     keep: int = 2
     """Newest checkpoints that are kept."""
     save_errors: Literal["stop", "continue"] = "stop"
-    """When a checkpoint, a picture or a line of the log can't be written (a full disk): stop, or say so and go on; it is
-    tried again at the next one. The last checkpoint must succeed."""
+    """When a checkpoint, a picture or a line of the log can't be written (a full disk): stop, or say so and go on; it
+    is tried again at the next one. The last checkpoint must succeed."""
     log_every: int = 50
     """Steps between lines of the log; each holds the means over those steps."""
     validate_every: int | None = None
