@@ -180,4 +180,17 @@ REPORTED = (
            sensors=("screen",), frame_skip=4),
     drive("drive-video", "a nervous driver, through H.264", 0.5, 2.0, 6.0, True),
 )  # fmt: skip
-"""Nothing was chosen on these."""
+"""Nothing was chosen on these, but for one thing: in the first measurement acrobot, aligned, was called shifted, because
+its own action was told (3.0 %) almost but not quite surely. Since then a shift is claimed only where the frame's own
+action is told clearly less; that can turn a verdict into 'unclear', never the other way."""
+
+FRESH = (
+    played("asterix", "ALE/Asterix, random", "ALE/Asterix-v5", **_ATARI),
+    played("tennis", "ALE/Tennis, sticky", "ALE/Tennis-v5", "sticky", **_ATARI),
+    played("door-key", "MiniGrid-DoorKey-8x8, random", "MiniGrid-DoorKey-8x8-v0", sensors=("camera",)),
+    played("doom-cover", "VizdoomTakeCover, random", "VizdoomTakeCover-v1", num=2, sensors=("screen",), frame_skip=4),
+    played("balls-grey", "three balls without colour, discrete pushes, random", "balls", action="discrete", balls=3,
+           channels=1),
+    drive("drive-calm", "a very smooth driver, through H.264", 0.9, 0.5, 2.0, True),
+)  # fmt: skip
+"""Added after that change, and measured once."""

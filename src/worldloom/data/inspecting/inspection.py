@@ -36,6 +36,8 @@ class InspectConfig:
     """Of the sample."""
     verify: bool = True
     """Check every byte of a dataset against its hash."""
+    align: bool = True
+    """Look for a column of actions that is shifted against the frames: some seconds."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "sample", "frames")
@@ -135,7 +137,11 @@ def _inspect(opened: Opened, entries: Any, config: InspectConfig) -> Inspection:
     if lengths is None and opened.source is not None and opened.episodes == len({d.recording for d in digests}):
         lengths = None if any(d.length >= opened.source.config.length for d in digests) else [d.length for d in digests]
     frames = sum(lengths) if lengths is not None else None
-    alignment = find_shift(spec, pieces.episodes, ShiftConfig(seed=config.seed))
+    alignment = (
+        find_shift(spec, pieces.episodes, ShiftConfig(seed=config.seed))
+        if config.align
+        else Finding("unclear", 0, {}, {}, 0, "it was not asked for")
+    )
     problems += _problems(opened, digests, lengths, frames)
     problems += _misaligned(alignment, opened, digests, pieces)
     problems.sort(key=lambda p: _ORDER[p.severity])

@@ -45,7 +45,7 @@ def strip(entry: Entry, spec: Spec) -> Strip | None:
     x = np.repeat(x[..., :1], 3, -1) if x.shape[-1] < 3 else x[..., :3]
     control = spec.action
     values = entry.episode.control.get("action") if control is not None and control.per == "frame" else None
-    words = ["" if values is None or control is None else _say(control, values[t]) for t in at]
+    words = ["" if values is None or control is None else _say(control, np.asarray(values[t])) for t in at]
     return Strip(entry.where, np.ascontiguousarray(x), [entry.start + int(t) for t in at], words)
 
 

@@ -112,14 +112,19 @@ def _unclear(why: str, rows: int = 0) -> Finding:
 
 
 def _decide(told: dict[int, float], certainty: dict[int, float], config: ShiftConfig) -> int | None:
-    """The latest entry that the motion tells clearly; None where it tells none."""
+    """The latest entry that the motion tells clearly; None where it tells none, or where those after it up to the
+    frame's own, though not told clearly, are not told clearly less either."""
     most = max(told.values())
     clear = [
         shift
         for shift in SHIFTS
         if told[shift] >= max(config.share, config.relative * most) and certainty[shift] >= config.certainty
     ]
-    return max(clear, default=None)
+    if not clear:
+        return None
+    latest = max(clear)
+    doubtful = any(told[shift] > config.relative * told[latest] for shift in range(latest + 1, 1))
+    return None if doubtful else latest
 
 
 # ----------------------------------------------------------------------------------------- the table

@@ -69,9 +69,8 @@ def tally_actions(spec: Spec, actions: list[np.ndarray]) -> list[Tally]:
         return out
     counts = np.bincount(every[(every >= 0) & (every < control.n)], minlength=control.n)
     names = control.names or tuple(map(str, range(control.n)))
-    return [
-        Tally("action", list(names), counts.tolist(), 0, float(np.median(every)), control.n - 1, float(every.mean()))
-    ]
+    middle, mean = float(np.median(every)), float(every.mean())
+    return [Tally("action", list(names), counts.tolist(), 0.0, middle, float(control.n - 1), mean)]
 
 
 def tally_rewards(rewards: list[np.ndarray]) -> Tally | None:
