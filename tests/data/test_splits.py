@@ -55,7 +55,12 @@ def test_the_seed_is_stored_once_and_appending_keeps_the_parts(tmp_path):
 def test_another_seed_in_the_file_is_obeyed_and_damage_is_said(tmp_path):
     path = write(tmp_path / "d", [2] * 30) / "splits.json"
     Dataset(path.parent).splits  # noqa: B018
-    path.write_text(path.read_text().replace('"seed": 0', '"seed": 5'))
+    sealed = path.read_text()
+    path.write_text(sealed.replace('"seed": 0', '"seed": 5'))
+    with pytest.raises(DataError, match=r"splits\.json is damaged.*Do not delete"):
+        Dataset(path.parent).splits  # noqa: B018
+    written = {name: value for name, value in json.loads(sealed).items() if name != "check"}
+    path.write_text(json.dumps({**written, "seed": 5}))  # by somebody who means it
     assert Dataset(path.parent).splits["val"].tolist() == assign(30, 5)["val"].tolist()
     path.write_text('{"seed": 5}')
     with pytest.raises(DataError, match=r"splits\.json is damaged"):
@@ -63,7 +68,7 @@ def test_another_seed_in_the_file_is_obeyed_and_damage_is_said(tmp_path):
 
 
 def test_a_read_only_dataset_has_its_split_too(tmp_path, monkeypatch):
-    def refuse(path: object, value: object) -> None:
+    def refuse(path: object, value: object, *, sealed: bool = False) -> None:
         raise WorldloomError("read-only")
 
     data = Dataset(write(tmp_path / "d", [2] * 5))

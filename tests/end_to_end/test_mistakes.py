@@ -36,19 +36,20 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
     assert "not finite at step" in one_sentence(err)
 
 
-@pytest.mark.parametrize("pid", ["4321", None])
-def test_two_trainers_in_one_folder(pid: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("holder", ['{"pid": 4321, "host": "elsewhere", "began": "1"}', "4321", None])
+def test_two_trainers_in_one_folder(holder: str | None, tmp_path: Path) -> None:
     run = tmp_path / "run"
     data = tmp_path / "data"
     assert command("data", "collect", "--env", "balls", "--episodes", "8", "--length", "20", "--out", str(data))[0] == 0
     run.mkdir()
     args = ("train", "balls", "--debug", "--data", str(data), "--out", str(run))
     with FileLock(run / ".lock"):
-        if pid is not None:
-            (run / ".lock.pid").write_text(f"{pid}\n", encoding="utf-8")
+        if holder is not None:
+            (run / ".lock.pid").write_text(f"{holder}\n", encoding="utf-8")
         code, _, err = command(*args)
         assert code == 2
-        assert f"Another trainer (process {pid or 'unknown'}) is at work in {run}" in one_sentence(err)
+        who = "process 4321 on elsewhere" if "elsewhere" in (holder or "") else "its number is not known"
+        assert f"Another trainer ({who}) is at work in {run}" in one_sentence(err)
         assert "--out" in err
         assert {p.name for p in run.iterdir()} <= {".lock", ".lock.pid"}
     code, _, err = command(*args)

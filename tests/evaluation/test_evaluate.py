@@ -113,7 +113,7 @@ def test_measured_twice_is_the_same(reports, tmp_path):
 
 def test_the_written_report_fits_the_schema(reports):
     report, run = reports("none")
-    written = read_json(run / "report.json")
+    written = read_json(run / "report.json", sealed=True)
     assert written == json.loads(json.dumps(report))
     typed = load_report(run)
     assert typed.figures["position_error_px"].curve.horizon == tuple(range(1, 21))
