@@ -187,6 +187,42 @@ def collecting() -> Scenario:
     return Scenario(lambda path: gather(path, 2), lambda path: gather(path, 5), intact, outcome)
 
 
+def importing(recordings: Path) -> Scenario:
+    """``recordings``: a folder of npz files, imported by one thread, so that operations come in one order."""
+    from worldloom.data.importing import import_data
+    from worldloom.data.sources import ImportConfig
+
+    recordings.mkdir(exist_ok=True)
+    for number in range(3):
+        frames = np.random.default_rng(number).integers(0, 255, (6, 16, 16, 3), np.uint8)
+        np.savez(recordings / f"{number}.npz", image=frames, action=np.arange(6) % 3)
+
+    def act(path: Path) -> None:
+        import_data(recordings, path, ImportConfig(length=4), workers=1, say=lambda line: None)
+
+    def intact(path: Path) -> None:
+        try:
+            data = Dataset(path)
+        except DataError:
+            return  # nothing was committed yet; that it can go on is seen next
+        assert data.verify() == len(data)
+
+    def outcome(path: Path) -> Any:
+        data = Dataset(path)
+        return data.fingerprint, data.verify(), sorted(p.name for p in path.rglob("*") if not p.name.endswith(".lock"))
+
+    return Scenario(lambda path: path.mkdir(), act, intact, outcome)
+
+
+def fine_tuning(data: Dataset, other: Path) -> Scenario:
+    """A training that begins with another run's weights."""
+
+    def act(out: Path) -> None:
+        train(toys.Toy(), data, config(), out, init=other, **QUIET)
+
+    return Scenario(lambda out: out.mkdir(), act, run_is_intact, run_outcome)
+
+
 # -------------------------------------------------------------------------------------------------------- what is shown
 
 

@@ -25,8 +25,17 @@ SCENARIOS = {
     "making_at_once": (lambda data: scenarios.making(1e9), 5, 15),
     "splitting": (lambda data: scenarios.splitting(), 1, 5),
     "collecting": (lambda data: scenarios.collecting(), 7, 8),
+    "importing": (lambda data: scenarios.importing(data.path.parent / "recordings"), 11, 15),
+    "fine_tuning": (lambda data: scenarios.fine_tuning(data, other_run(data)), 61, 60),
     "filming": (scenarios.filming, 19, 15),
 }
+
+
+def other_run(data) -> Path:
+    """A finished run to take weights from."""
+    out = data.path.parent / "other_run"
+    scenarios.go_on(data, out)
+    return out
 
 
 def exercise(name: str, data, scratch: Path, share: int | None = None) -> tuple[int, int]:
