@@ -8,7 +8,7 @@ from typing import Any
 
 from worldloom.configs import from_json
 from worldloom.contract import WorldloomError
-from worldloom.files import read_json
+from worldloom.files import DamagedFileError, read_json
 from worldloom.models import FAMILIES, family
 from worldloom.models.own import config_class
 from worldloom.models.saved import read_model, same_family
@@ -24,7 +24,7 @@ def like(recipe: Recipe, init: Path, out: Path | None, *, fixed: bool) -> tuple[
     """
     begun = out is not None and (out / "config.json").is_file()
     source = out if out is not None and begun else init
-    stored: Any = read_json(source / "config.json").get("model") if begun else read_model(init)[2]["model"]
+    stored: Any = _begun_with(source / "config.json") if begun else read_model(init)[2]["model"]
     if not isinstance(stored, dict) or not isinstance(stored.get("family"), str):
         return recipe, None  # the trainer has words for it
     name = stored["family"]
@@ -42,6 +42,15 @@ def like(recipe: Recipe, init: Path, out: Path | None, *, fixed: bool) -> tuple[
         recipe = replace(recipe, family=name)
     note = None if begun else f"The model's settings are those of {init}; --model.* changes single ones."
     return replace(recipe, model=config), note
+
+
+def _begun_with(file: Path) -> Any:
+    """The model that a run was begun with; None where its config.json is damaged: the trainer has a copy of it."""
+    try:
+        found = read_json(file, sealed=True)
+    except DamagedFileError:
+        return None
+    return found.get("model") if isinstance(found, dict) else None
 
 
 __all__ = ["like"]
