@@ -20,6 +20,7 @@ _OUT_OF_PROPORTION = 1000.0
 _TINY = 0.1  # of the median length
 _STRIDE = 8  # every so many frames one is looked for in the other episodes, and this many must agree
 _ALIKE, _MOVED = 2, 8  # grey levels of a thumbnail's cell: the same; clearly another
+_FEWEST_RUNS = 4  # runs in which something moves, without which nothing is said
 _COPIED = 0.5  # share of an episode that must be found in another
 
 
@@ -276,7 +277,9 @@ def _near(digests: Sequence[Digest]) -> list[tuple[Digest, Digest, float]]:
     return [
         (mine[i], mine[j], share)
         for (i, j), share in shares.items()
-        if needed[i] >= 2 and share >= _COPIED and (i < j or shares.get((j, i), 0) < _COPIED or needed[j] < 2)
+        if needed[i] >= _FEWEST_RUNS
+        and share >= _COPIED
+        and (i < j or shares.get((j, i), 0) < _COPIED or needed[j] < _FEWEST_RUNS)
     ]
 
 

@@ -137,10 +137,10 @@ def jumps(digests: Sequence[Digest]) -> list[Problem]:
             found += [
                 Problem(
                     place(d, int(t), int(t) + 1),
-                    "A jump far beyond the motion around it: frames were dropped here, or it is a cut. If so, split "
-                    "the recording there.",
+                    "A jump far beyond the motion around it: frames were dropped here, it is a cut, or the world does "
+                    "that. If it is not the world, split the recording there.",
                     "jumps",
-                    "warning",
+                    "remark",
                 )
                 for t in np.flatnonzero(marked)
             ]
