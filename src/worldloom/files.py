@@ -162,7 +162,8 @@ def read_json(path: Path, *, sealed: bool = False) -> Any:
         check = found.pop("check")
         if check != seal(found):
             raise DamagedFileError(
-                f"{path} is damaged: its contents do not match its check. Restore it or make it anew."
+                f"{path} is damaged: its contents do not match its check. Restore it or make it anew; if you changed "
+                "it yourself, take its field 'check' out."
             )
     return found
 
