@@ -150,12 +150,14 @@ def jumps(digests: Sequence[Digest]) -> list[Problem]:
 def _outliers(values: np.ndarray, factor: float, least: float) -> np.ndarray:
     """Entries beyond ``factor`` times the 98th percentile of the others, beyond ``least``, and alone."""
     known = np.nan_to_num(values)
-    high = known > least
     out = np.zeros(len(known), bool)
-    for t in np.flatnonzero(high).tolist():
+    some = known[known > 0]
+    if len(some) < 11:
+        return out
+    # What is no outlier against the 90th percentile is none against the 98th.
+    for t in np.flatnonzero(known > max(least, factor * float(np.quantile(some, 0.9)))).tolist():
         others = np.delete(known, t)
-        usual = float(np.quantile(others[others > 0], 0.98)) if (others > 0).sum() >= 10 else np.inf
-        out[t] = known[t] > factor * max(usual, 1e-6)
+        out[t] = known[t] > factor * float(np.quantile(others[others > 0], 0.98))
     return out
 
 
