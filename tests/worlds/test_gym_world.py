@@ -321,7 +321,7 @@ def test_actions_outside_the_space_change_nothing(action: list[float], why: str)
         ("qqqqqqqqqqqq", "module:Class"),
         ("nomodule:Thing", "no module 'nomodule'"),
         ("clockworld:ClokEnv", "Did you mean 'ClockEnv'"),
-        ("clockworld.py:ClockEnv", "'clockworld:Class'"),
+        ("clockworld.py:ClockEnv", "'clockworld:ClockEnv'"),
         ("clockworld:np", "not a class"),
         ("clockworld:HERE_IS_NOTHING", "has no"),
     ],
