@@ -85,6 +85,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where} must be an object, found {value!r}.")
         return {k: _value(args[1], v, f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ConfigError(f"{where} is a number beyond 64 bits.")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     wrong = hint in (int, float, str, bool) and not isinstance(value, hint)

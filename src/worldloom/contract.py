@@ -111,7 +111,11 @@ class Control:
         object.__setattr__(self, "shape", _sizes(self.shape))
         if not 0 <= index(self.n) < 2**62:
             raise ContractError(f"A control has between 1 and 2**62 choices, found {self.n}.")
-        if isinstance(self.names, str) or not all(isinstance(name, str) for name in self.names):
+        if not all(isinstance(x, (tuple, list)) for x in (self.names, self.low, self.high)):
+            raise ContractError(
+                f"Names and bounds of a control are lists, found {self.names}, {self.low}, {self.high}."
+            )
+        if not all(isinstance(name, str) for name in self.names):
             raise ContractError(f"The names of a control must be texts, found {self.names!r}.")
         if not all(isinstance(x, Real) and not math.isnan(x) for x in (*self.low, *self.high)):
             raise ContractError(f"The bounds of a control must be numbers, found {self.low} and {self.high}.")

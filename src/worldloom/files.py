@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -158,14 +159,20 @@ def read_json(path: Path, *, sealed: bool = False) -> Any:
         raise WorldloomError(f"Can't read {path}: {reason(error)}.") from error
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is not valid JSON ({error}). Restore it or make it anew.") from error
-    if sealed and isinstance(found, dict) and "check" in found:
-        check = found.pop("check")
+    if sealed and isinstance(found, dict) and _has_check(found):
+        check = found.pop("check", None)
         if check != seal(found):
             raise DamagedFileError(
                 f"{path} is damaged: its contents do not match its check. Restore it or make it anew; if you changed "
                 "it yourself, take its field 'check' out."
             )
     return found
+
+
+def _has_check(found: dict[str, Any]) -> bool:
+    """Whether an object was sealed: it has a check, or ends with one whose name is damaged."""
+    last = next(reversed(found.values()), None)
+    return "check" in found or (isinstance(last, str) and re.fullmatch(rf"[0-9a-f]{{{SEAL}}}", last) is not None)
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -29,7 +29,7 @@ def config(**changes: Any) -> Any:
 
 def begin(data: Dataset, out: Path) -> None:
     """Train half of it, then stop by a signal."""
-    model = toys.at_call(toys.Toy(), 3, lambda: signal.raise_signal(signal.SIGINT))
+    model = toys.at_call(toys.Toy(), 3, lambda: signal.raise_signal(signal.SIGTERM))
     try:
         train(model, data, config(), out, **QUIET)
     except InterruptedTrainingError:

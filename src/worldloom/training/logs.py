@@ -42,12 +42,13 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     except OSError as error:
         raise WorldloomError(f"Can't read {path}: {reason(error)}.") from error
     *lines, torn = data.split(b"\n")
-    records = [_record(line) for line in lines]
-    last = _record(torn)
+    sealed = b'"check": "' in data  # a log of an earlier version, or of somebody else, has no checks
+    records = [_record(line, sealed) for line in lines]
+    last = _record(torn, sealed)
     return [r for r in [*records, last] if r is not None], sum(r is None for r in records)
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
+def _record(line: bytes, sealed: bool) -> dict[str, Any] | None:
     """The record of a line; None where it is no record, or not the one that was written."""
     try:
         record = parse_json(line)
@@ -55,8 +56,8 @@ def _record(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(record, dict) or type(record.get("step")) is not int:
         return None
-    check = record.pop("check", None)  # absent in lines that others wrote
-    return record if check is None or check == _check(record) else None
+    check = record.pop("check", None)
+    return record if check == (_check(record) if sealed else None) else None
 
 
 def _check(record: Mapping[str, Any]) -> str:
