@@ -22,10 +22,10 @@ from worldloom.data.inspecting.shift import ShiftConfig, find_shift
 from worldloom.files import write_atomic, write_json
 
 HISTORY = (
-    "What was measured first: on the sets kept apart the same columns were found, and there was one false alarm: acrobot, "
-    "aligned, was called shifted. The rule was then mended (a shift is claimed only where the frame's own action is told "
-    "clearly less, which can only turn verdicts into 'unclear'), a step of the computation was replaced by a faster, "
-    "approximate one, the sets called fresh were added, and all was measured once more."
+    "What was measured first: on the sets kept apart the same columns were found, and there was one false alarm: "
+    "acrobot, aligned, was called shifted. The rule was then mended (a shift is claimed only where the frame's own "
+    "action is told clearly less, which can only turn verdicts into 'unclear'), a step of the computation was replaced "
+    "by a faster, approximate one, the sets called fresh were added, and all was measured once more."
 )
 TRIALS = {"aligned": 0, "early": -1, "late": 1}
 """Name to the shift that is the right answer: in an early column entry t-1 led to frame t."""
