@@ -180,9 +180,9 @@ REPORTED = (
            sensors=("screen",), frame_skip=4),
     drive("drive-video", "a nervous driver, through H.264", 0.5, 2.0, 6.0, True),
 )  # fmt: skip
-"""Nothing was chosen on these, but for one thing: in the first measurement acrobot, aligned, was called shifted, because
-its own action was told (3.0 %) almost but not quite surely. Since then a shift is claimed only where the frame's own
-action is told clearly less; that can turn a verdict into 'unclear', never the other way."""
+"""Nothing was chosen on these, but for one thing: in the first measurement acrobot, aligned, was called shifted,
+because its own action was told (3.0 %) almost but not quite surely. Since then a shift is claimed only where the
+frame's own action is told clearly less; that can turn a verdict into 'unclear', never the other way."""
 
 FRESH = (
     played("asterix", "ALE/Asterix, random", "ALE/Asterix-v5", **_ATARI),
