@@ -117,6 +117,19 @@ def test_bad_text_is_explained(tmp_path: Path, content: str | bytes, said: str) 
     assert said in str(found.value)
 
 
+def test_a_blank_line_in_a_single_column_is_an_empty_cell(tmp_path: Path) -> None:
+    def actions(content: str) -> list[float]:
+        return table(tmp_path, content).columns["action"].tolist()
+
+    assert str(actions("action\n1\n\n2\n3\n")) == "[1.0, nan, 2.0, 3.0]"  # skipped, 2 and 3 would move up by a frame
+    assert str(actions("action\n\n1\n\n\n2\n")) == "[nan, 1.0, nan, nan, 2.0]"
+    assert actions("\naction\n1\n2\n\n\n") == [1, 2]  # before and after the table they are nothing
+    assert actions("action\r\r\n1\r\r\n2\r\r\n3\r\r\n") == [1, 2, 3]  # csv.writer on Windows without newline=""
+    with pytest.raises(DataError, match=r"row 1 .* holds no action"):
+        rows(tmp_path, "action\n1\n\n2\n3\n")
+    assert table(tmp_path, "a,b\n1,2\n\n3,4\n").columns["a"].tolist() == [1, 3]
+
+
 @pytest.mark.parametrize("name", ["t.npz", "t.npy", "t.parquet"])
 def test_bad_binaries_are_explained_and_never_unpickled(tmp_path: Path, name: str) -> None:
     for content in (b"", b"PK\x03\x04 nonsense", b"\x93NUMPY\x01\x00", b"PAR1 nonsense PAR1"):
@@ -278,6 +291,19 @@ def test_one_table_for_a_whole_folder(tmp_path: Path) -> None:
     text(tmp_path / "actions.csv", "action\n1\n")
     with pytest.raises(DataError, match="column 'video' or 'episode'"):
         opened(tmp_path)
+
+
+def test_numbers_in_a_table_count_the_recordings_that_cannot_be_used_too(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        movie(tmp_path / f"{name}.mp4", 4)
+    text(tmp_path / "actions.csv", "episode,action\n" + "".join(f"{e},{e}\n" for e in (0, 1, 2) for _ in range(4)))
+    alone = VideoSource(tmp_path / "b.mp4", ImportConfig())
+    assert read(alone)[0].control["action"][1] == 1
+    text(tmp_path / "a.mp4", b"")
+    source = opened(tmp_path)
+    assert [i.name for i in source.items] == ["b.mp4", "c.mp4"]
+    assert [read(source, i)[0].control["action"][1] for i in range(2)] == [1, 2]
+    assert any("2 of 2 recordings have rows, b.mp4 first" in note for note in source.notes)
 
 
 def test_tables_that_do_not_fit_are_problems_of_their_video(tmp_path: Path) -> None:

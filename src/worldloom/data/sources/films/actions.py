@@ -217,9 +217,9 @@ def beside(folder_names: set[str], stem: str) -> list[str]:
 def split_by_recording(table: Table, names: list[str]) -> tuple[dict[str, Table], str]:
     """One table of a whole folder as one for each recording it knows, and the column that said so.
 
-    names: the recordings, in their order. A row names one by its path, with or without suffix, or by a number: the one
-    at the end of the recordings' names where each has its own, else the place in their order. Raises
-    :class:`DataError` where no column can be that.
+    names: all recordings of the folder, those that can't be used among them, or numbers would count past them. A row
+    names one by its path, with or without suffix, or by a number: the one at the end of the recordings' names where
+    each has its own, else the place in their order. Raises :class:`DataError` where no column can be that.
     """
     low = {name.strip().casefold(): name for name in table.columns}
     key = next((low[k] for k in RECORDING if k in low), None)

@@ -41,7 +41,7 @@ class ImagesSource(Recordings):
     def __init__(self, path: Path, config: ImportConfig):
         super().__init__(path, config)
         self._files: dict[str, list[Path]] = {}
-        found = []
+        found, every = [], []
         folders = [
             (at, [at / n for n in names if Path(n).suffix.lower() in SUFFIXES]) for at, names in files_under(path)
         ]
@@ -53,6 +53,7 @@ class ImagesSource(Recordings):
             folders = folders[:1]
         for at, pictures in folders:
             name = shown(at.relative_to(path).as_posix() if at != path else path.resolve().name)
+            every.append(name)
             sizes: dict[tuple[int, int], str] = {}
             try:
                 for picture in pictures:
@@ -65,7 +66,7 @@ class ImagesSource(Recordings):
             calls = [(at, "actions"), (at, called), (parent, called)]
             rate = config.fps or RATE
             found.append(Found(name, at, sizes, rate, len(pictures), True, calls))
-        self._settle(found, "folder of pictures")
+        self._settle(found, every, "folder of pictures")
         if config.fps is None:
             self.notes.insert(1, f"Nothing says how fast the pictures were taken: {RATE:g} a second assumed (--fps).")
 

@@ -39,12 +39,15 @@ class Found:
 class Labels:
     """What the tables beside recordings, or one for all of them, say.
 
-    path: the source. declared: the action that the source is known to have, if it is known. Raises :class:`DataError`
-    where the tables can't be used at all; what is wrong with single ones stands in :attr:`problems`.
+    path: the source. every: names of all its recordings, those that can't be used among them. declared: the action that
+    the source is known to have, if it is known. Raises :class:`DataError` where the tables can't be used at all; what
+    is wrong with single ones stands in :attr:`problems`.
     """
 
-    def __init__(self, path: Path, config: ImportConfig, found: list[Found], declared: Control | None):
-        self.path, self.config, self.declared = path, config, declared
+    def __init__(
+        self, path: Path, config: ImportConfig, found: list[Found], every: list[str], declared: Control | None
+    ):
+        self.path, self.config, self.every, self.declared = path, config, every, declared
         self.problems: list[Problem] = []
         self.rows: dict[str, Rows] = {}
         """Name of a recording to what its table says; empty for plain video."""
@@ -112,7 +115,7 @@ class Labels:
         missing = [f.name for f in found if f.name not in rows and f.name not in broken]
         if whole is not None and missing and whole not in used:
             used.add(whole)
-            parts, key = split_by_recording(read_table(whole, shown(whole.name)), [f.name for f in found])
+            parts, key = split_by_recording(read_table(whole, shown(whole.name)), self.every)
             for name in missing:
                 if name in parts:
                     try:
@@ -121,8 +124,8 @@ class Labels:
                         self._problem(name, error, "table")
                         broken.add(name)
             if key and self.path.is_dir():
-                first = next(iter(parts), None)
-                say = f": {len(parts)} of {len(found)} recordings have rows" + (f", {first} first" if first else "")
+                told = [name for name in parts if name in {f.name for f in found}]
+                say = f": {len(told)} of {len(found)} recordings have rows" + (f", {told[0]} first" if told else "")
                 return rows, broken, [f"Table {shown(whole.name)}, by its column {key!r}{say}."]
         unused = [
             shown(name)

@@ -39,11 +39,13 @@ class Recordings(Source):
 
     # ------------------------------------------------------------------------------------------------- listing
 
-    def _settle(self, found: list[Found], what: str) -> None:
-        """Decide on size, rate and control, from what was found; says so in the notes. ``what``: one's name."""
+    def _settle(self, found: list[Found], every: list[str], what: str) -> None:
+        """Decide on size, rate and control, from what was found; says so in the notes.
+
+        every: names of all that lies there, what can't be used too. what: one's name."""
         good = self._shaped(found)
         good, rate = self._timed(good)
-        labels = Labels(self.path, self.config, good, self._about.action if self._about else None)
+        labels = Labels(self.path, self.config, good, every, self._about.action if self._about else None)
         good, self._rows, control = labels.good, labels.rows, labels.control
         self.problems += labels.problems
         if not good:

@@ -84,6 +84,7 @@ def _csv(data: bytes, delimiter: str | None, whole: set[str], where: str) -> dic
             text, delimiter = "\n".join(" ".join(line.split()) for line in lines), " "
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     rows: list[list[str]] = []
+    gaps: list[int] = []
     try:
         for row in reader:
             if len(row) > 1 or any(cell.strip() for cell in row):
@@ -93,8 +94,12 @@ def _csv(data: bytes, delimiter: str | None, whole: set[str], where: str) -> dic
                         "line of a table has as many."
                     )
                 rows.append([cell.strip() for cell in row])
+            else:
+                gaps.append(len(rows))
     except csv.Error as error:
         raise DataError(f"{where}: line {reader.line_num} can't be read as csv ({error}).") from error
+    if rows and len(rows[0]) == 1:
+        _put_back(rows, gaps)
     while rows and not any(rows[-1]):  # spreadsheets leave them
         rows.pop()
     if not rows:
@@ -111,6 +116,17 @@ def _csv(data: bytes, delimiter: str | None, whole: set[str], where: str) -> dic
             if 0 < len(filled) < len(column) and _column(filled).dtype == np.int64:
                 whole.add(name)
     return columns
+
+
+def _put_back(rows: list[list[str]], gaps: list[int]) -> None:
+    """Blank lines of a table of one column are its empty cells: to skip one would move all that follows by a row.
+
+    ``gaps``: before which row each stood. One after every row is how Windows doubles the ends of lines.
+    """
+    inner = [g for g in gaps if 0 < g < len(rows)]
+    if inner != list(range(1, len(rows))):
+        for gap in reversed(inner):
+            rows.insert(gap, [""])
 
 
 def _text(data: bytes, where: str) -> str:

@@ -16,7 +16,7 @@ from worldloom.data.sources.base import ImportConfig, Item, Problem
 from worldloom.data.sources.cutting import episodes
 from worldloom.data.sources.films.labels import Found
 from worldloom.data.sources.films.recordings import Recordings
-from worldloom.data.sources.names import file_part, files_under, natural, shown
+from worldloom.data.sources.names import file_part, files_under, hidden, natural, shown
 from worldloom.data.sources.pictures import LARGEST_SIDE, Fit
 from worldloom.data.sources.timing import Constant, Resampled, check_even
 
@@ -29,6 +29,10 @@ _OPEN = {
     "protocol_whitelist": "file",
 }
 _DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+
+
+def _counts(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not hidden(path.name) and path.is_file()
 
 
 def holds_videos(path: Path) -> bool:
@@ -64,12 +68,15 @@ class VideoSource(Recordings):
                 name += "~"
             named[name] = file
         found = []
-        for name in sorted(self._of_one_camera(named), key=natural):
+        every = sorted(self._of_one_camera(named), key=natural)
+        for name in every:
             try:
                 found.append(self._probe(name, named[name]))
             except _BadVideoError as error:
                 self.problems.append(Problem(name, str(error), error.kind))
-        self._settle(found, "video")
+        if path.is_file():  # a table that numbers the recordings of its folder counts its neighbours too
+            every = sorted((shown(p.name) for p in path.parent.iterdir() if _counts(p)), key=natural)
+        self._settle(found, every, "video")
         if config.fps is not None:
             rates = sorted({f"{f.rate:.4g}" for f in self._found.values()})
             if rates != [f"{config.fps:.4g}"]:
