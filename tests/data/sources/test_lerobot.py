@@ -129,7 +129,7 @@ def test_another_rate_leaves_frames_out_and_adds_up_rewards(made: Path) -> None:
     (one,) = opened.read(opened.items[2])
     kept = [0, 2, 4, 6, 8]
     shows(one.obs["top"], TOP, 2, kept)
-    np.testing.assert_array_equal(one.control["action"][1:], np.float32([action(2, t) for t in kept[:-1]]))
+    np.testing.assert_array_equal(one.control["action"][1:], np.float32([action(2, t - 1) for t in kept[1:]]))
     assert one.reward is not None
     assert float(one.reward.sum()) == sum(reward(2, t) for t in range(9))
     assert one.reward[1] == reward(2, 0) + reward(2, 1)

@@ -318,6 +318,13 @@ def test_a_video_that_is_missing_cut_off_or_none(mine: Path) -> None:
     assert f"{path} is missing" in without(mine, 0, 1)
 
 
+def test_a_playlist_called_mp4_opens_nothing_else(mine: Path) -> None:
+    path = mine / f"videos/{TOP}/chunk-000/file-000.mp4"
+    path.rename(path.with_name("secret.mp4"))
+    path.write_text("ffconcat version 1.0\nfile 'secret.mp4'\n", encoding="utf-8")
+    assert f"Can't read {path} as a video" in without(mine, 0, 1)
+
+
 def test_a_video_with_too_few_frames_or_the_wrong_ones(mine: Path) -> None:
     path = mine / f"videos/{WRIST}/chunk-000/file-001.mp4"
     write_video(path, list(range(20, 220, 20)), (24, 40))
@@ -377,6 +384,7 @@ def test_what_a_decoder_painted_over_is_refused(mine: Path) -> None:
     [
         ({"bytes": b"no picture", "path": None}, "can't be decoded"),
         ({"bytes": png(3)[:60], "path": None}, "can't be decoded"),
+        ({"bytes": b"P6\n24 16\n255\n" + bytes(24 * 16 * 3), "path": None}, "can't be decoded"),  # of an odd kind
         ({"bytes": None, "path": "../../secret.png"}, "lies outside the dataset"),
         ({"bytes": None, "path": "/etc/hostname"}, "lies outside the dataset"),
         ({"bytes": None, "path": "absent.png"}, "can't read the picture"),

@@ -20,6 +20,8 @@ from worldloom.data.sources.pictures import LARGEST_SIDE, as_uint8
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 """Names of files that are pictures, whatever their case."""
+KINDS = ("PNG", "JPEG", "BMP", "WEBP")
+"""What a picture is tried as. Pillow knows more, of which some start other programs."""
 RATE = 10.0
 """Frames a second that are assumed where nobody says."""
 
@@ -150,7 +152,7 @@ def _opened(file: Path, where: str) -> Any:
     try:
         if file.stat().st_size == 0:
             raise DataError(f"{where}: is empty (0 bytes): copy it again.")
-        return Image.open(file, formats=("PNG", "JPEG", "BMP", "WEBP"))
+        return Image.open(file, formats=KINDS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{where}: claims so many pixels that it must be damaged or hostile.") from error
     except (OSError, ValueError, SyntaxError, ArithmeticError, IndexError, MemoryError, Warning) as error:

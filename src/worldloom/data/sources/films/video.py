@@ -31,6 +31,13 @@ _OPEN = {
 _DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
+def open_container(path: Path) -> Any:
+    """``av.open`` for a file that nobody vouches for: it is a video or an error, and no other file is opened."""
+    import av
+
+    return av.open(str(path.absolute()), options=dict(_OPEN), metadata_errors="replace")
+
+
 def _counts(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not hidden(path.name) and path.is_file()
 
@@ -153,8 +160,6 @@ class _Video:
     """One open file and its first real video stream. Every failure of libav becomes a :class:`_BadVideoError`."""
 
     def __init__(self, path: Path, threads: bool = False):
-        import av
-
         self.path = path
         try:
             size = path.stat().st_size
@@ -164,7 +169,7 @@ class _Video:
         if size == 0:
             raise _BadVideoError("empty", "is empty (0 bytes): copy it again.")
         try:
-            self.container = av.open(str(path.absolute()), options=dict(_OPEN), metadata_errors="replace")
+            self.container = open_container(path)
         except _failures() as error:
             raise _BadVideoError("corrupt", f"can't be read as a video ({_reason(error)}); is it whole?") from error
         try:

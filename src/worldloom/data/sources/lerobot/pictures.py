@@ -11,6 +11,8 @@ import numpy as np
 
 from worldloom.data.episode import DataError
 from worldloom.data.sources.base import ImportConfig
+from worldloom.data.sources.films.images import KINDS
+from worldloom.data.sources.films.video import open_container
 from worldloom.data.sources.lerobot.index import Span
 from worldloom.data.sources.lerobot.layout import arrow, damaged, inside
 from worldloom.data.sources.pictures import LARGEST_SIDE, Fit, as_uint8, fit
@@ -21,13 +23,12 @@ _ENDED = object()
 
 def video_size(path: Path) -> tuple[int, int]:
     """(height, width) of a video's pictures, from its header. :class:`DataError` where it is none."""
-    import av
     from av.error import FFmpegError
 
     if not path.is_file():
         raise DataError(f"{path} is missing, though the dataset names it. Copy the dataset again.")
     try:
-        with av.open(str(path)) as container:
+        with open_container(path) as container:
             if not container.streams.video:
                 raise DataError(f"{path} holds no video. {_AGAIN}")
             stream = container.streams.video[0]
@@ -48,7 +49,6 @@ def span_frames(span: Span, times: np.ndarray, fps: float, how: Fit, where: str)
     be half an interval away from its time, as LeRobot adds up rounded lengths of episodes (its issue 3177). Raises
     :class:`DataError` that names file and episode where there is none so near, or the video can't be decoded.
     """
-    import av
     from av.error import FFmpegError
 
     wanted, slack = span.start + times, 0.5 / fps + 1e-3 / fps
@@ -56,7 +56,7 @@ def span_frames(span: Span, times: np.ndarray, fps: float, how: Fit, where: str)
     last: tuple[float, Any, bool] | None = None
     picture: np.ndarray | None = None
     try:
-        with av.open(str(span.path)) as container:
+        with open_container(span.path) as container:
             stream = container.streams.video[0]
             if stream.codec_context is None:
                 raise ValueError("no decoder knows its codec")
@@ -181,7 +181,7 @@ def picture_of(cell: Any, root: Path, where: str) -> np.ndarray:
     if not isinstance(data, bytes):
         raise DataError(f"{where}: expected an encoded picture, found {type(data).__name__}.")
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=KINDS)
         if not (1 <= image.height <= LARGEST_SIDE and 1 <= image.width <= LARGEST_SIDE):
             raise DataError(f"{where}: a picture of {image.width}×{image.height} pixels is too large.")
         deep = image.mode.startswith("I;16")

@@ -293,9 +293,7 @@ class LeRobotSource(Source):
         if self._action.kind == "discrete":
             raw = raw[:, 0]
         paired = pair(raw, one.length, self._action, self.config.rule, f"{one.data}, {one.name}")
-        # Where frames are left out, the action that was taken after the frame before.
-        led = np.concatenate([[0], np.minimum(kept[:-1] + 1, one.length - 1)])
-        return paired[led]
+        return paired[kept]  # where frames are left out, the last action that led to the one that is kept
 
     def _outcome(self, values: dict[str, np.ndarray], kept: np.ndarray) -> tuple[np.ndarray | None, bool | None]:
         reward: np.ndarray | None = None
