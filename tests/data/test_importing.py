@@ -146,6 +146,40 @@ def test_added_recordings_are_appended(toys: Path, tmp_path: Path) -> None:
     assert [(name, part) for name, part, _ in after[len(before) :]] == [("a2.toy", 0), ("a2.toy", 1)]
 
 
+@pytest.mark.parametrize("change", ["other frames", "fewer frames", "other actions"])
+def test_a_recording_that_changed_since_is_refused_and_not_kept_as_it_was(
+    toys: Path, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    _import(toys, out)
+    before = (out / "index.jsonl").read_bytes()
+    if change == "other actions":  # a table that was mended, say
+
+        def other(self: Toy, item: Item, read: Any = Toy.read) -> Iterator[Episode]:
+            for episode in read(self, item):
+                episode.control["action"][-1] = (episode.control["action"][-1] + (item.name == "c.toy")) % 3
+                yield episode
+
+        monkeypatch.setattr(Toy, "read", other)
+    else:
+        (toys / "c.toy").write_text("26" if change == "other frames" else "20", encoding="utf-8")
+    for skip in (False, True):
+        with pytest.raises(DataError, match=r"c\.toy: is no longer what was imported .*new --out"):
+            _import(toys, out, skip_bad=skip)
+    assert (out / "index.jsonl").read_bytes() == before
+
+
+def test_a_source_that_grew_is_split_as_it_was_begun_and_that_is_said(toys: Path, tmp_path: Path) -> None:
+    _import(toys, tmp_path / "out")
+    for i in range(10):
+        (toys / f"more{i}.toy").write_text("3", encoding="utf-8")
+    (toys / "a.toy").unlink()
+    said: list[str] = []
+    import_data(toys, tmp_path / "out", ImportConfig(length=10), say=said.append)
+    assert any("held-out episodes are pieces of the same recordings" in line for line in said)
+    assert any("1 of these recordings are no longer in" in line for line in said)
+
+
 def test_bad_recordings_stop_the_import_unless_the_good_part_is_asked_for(toys: Path, tmp_path: Path) -> None:
     (toys / "b.toy").write_text("", encoding="utf-8")
     with pytest.raises(DataError, match=r"(?s)1 of the recordings.*b\.toy: it is empty.*other 4 by --skip-bad"):
@@ -161,7 +195,9 @@ def test_bad_recordings_stop_the_import_unless_the_good_part_is_asked_for(toys: 
     names = [name for name, _, _ in _content(dataset)]
     assert names.count("c.toy") == 2
     assert names[-2:] == ["e.toy", "e.toy"]
-    assert sum("c.toy" in line and line.startswith("Left out") for line in said) == 1
+    assert [line for line in said if line.startswith("Left out")] == [
+        "Left out: c.toy: broken after 20 frames. Kept: the 2 episodes before that."
+    ]
 
 
 def test_nothing_good_is_an_error_even_when_the_good_part_is_asked_for(tmp_path: Path, toys: Path) -> None:

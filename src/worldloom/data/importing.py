@@ -7,11 +7,14 @@ import os
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from worldloom.configs import to_json
 from worldloom.contract import WorldloomError
@@ -25,7 +28,13 @@ MARK = "import.json"
 """Written into the dataset when an import is complete: what was left out, and why."""
 _AHEAD = 2  # episodes of a recording that wait to be written, so that memory stays flat
 _LISTED = 10  # problems named in an error
-_WHOLE = 10  # so many recordings, and each is held out whole or not at all
+WHOLE = 10
+"""From so many recordings on each is held out whole or not at all."""
+_CODEC = 4.0  # grey levels by which another version of a decoder may differ, in the mean
+
+
+class ChangedError(DataError):
+    """A recording is no longer what was imported from it before."""
 
 
 def import_data(
@@ -45,7 +54,8 @@ def import_data(
     core; the dataset is the same for any number. say: told what was understood and done, line by line. progress: told
     (recordings done, of how many).
 
-    Recordings that were added to the source since are appended. From ten recordings on the split into train, val and
+    Recordings that were added to the source since are appended; those that are there already are read again and
+    compared, and one that changed raises :class:`ChangedError`. From ten recordings on the split into train, val and
     test keeps the pieces of each together; with fewer it is by piece, and said. Raises :class:`DataError` where nothing
     can be used, something can't and ``skip_bad`` is not set, or ``out`` was imported from elsewhere or with other
     settings.
@@ -68,19 +78,31 @@ def import_data(
     }
     done = _stored(out, source, info)
     if done:
-        say(f"{out} holds {sum(done.values())} episodes of {len(done)} recordings already: going on.")
-    by = "recording" if len(source.items) >= _WHOLE else "piece"
+        say(f"{out} holds {sum(map(len, done.values()))} episodes of {len(done)} recordings already: going on.")
+        gone = len(done.keys() - {item.name for item in source.items} - {p.where for p in problems})
+        if gone:
+            say(f"{gone} of these recordings are no longer in {path}; their episodes stay.")
+    by = "recording" if len(source.items) >= WHOLE else "piece"
+    pieces = Counter({name: len(numbers) for name, numbers in done.items()})
     begun, frames = time.monotonic(), 0
     with DatasetWriter(out, source.spec, {"import": {**info, "split_by": by}}) as writer:
-        before = len(writer)
-        with closing(_side_by_side(source, done, workers or os.cpu_count() or 1)) as arriving:
+        before, by = len(writer), writer.info["import"].get("split_by", by)
+        if before != pieces.total():
+            raise DataError(f"{out} was written to by another command just now. Run the same import again.")
+        with closing(
+            _side_by_side(source, done, Dataset(out) if done else None, workers or os.cpu_count() or 1)
+        ) as arriving:
             for number, item, arrived in arriving:
                 if isinstance(arrived, Episode):
                     writer.add(arrived)
+                    pieces[item.name] += 1
                     frames += arrived.length
                     continue
+                if isinstance(arrived, ChangedError):
+                    raise arrived
                 if arrived is not None:
-                    problems.append(Problem(item.name, str(arrived).removeprefix(f"{item.name}: ")))
+                    kept = f" Kept: the {pieces[item.name]} episodes before that." if pieces[item.name] else ""
+                    problems.append(Problem(item.name, str(arrived).removeprefix(f"{item.name}: ") + kept))
                     if not skip_bad:
                         raise DataError(_listed(problems, source)) from arrived
                 if progress is not None:
@@ -105,8 +127,8 @@ def import_data(
     rate = f", {frames / seconds:,.0f} frames/s" if frames and seconds > 0 else ""
     if by == "piece" and len(dataset) > len(source.items):
         say(
-            f"With {len(source.items)} recordings the held-out episodes are pieces of the same ones that are trained "
-            f"on; from {_WHOLE} on whole recordings are held out."
+            "The held-out episodes are pieces of the same recordings that are trained on; an import that begins with "
+            f"{WHOLE} recordings or more holds out whole ones."
         )
     say(f"{out}: {added} episodes added, {len(dataset)} in all, {dataset.frames:,} frames ({seconds:.1f} s{rate}).")
     return dataset
@@ -132,8 +154,8 @@ def _listed(problems: list[Problem], source: Source) -> str:
     return f"{len(problems)} of the recordings in {source.path} can't be used:\n" + "\n".join(lines) + keep
 
 
-def _stored(out: Path, source: Source, info: dict[str, Any]) -> dict[str, int]:
-    """How many pieces of each recording the dataset holds already. Refuses a dataset of another import."""
+def _stored(out: Path, source: Source, info: dict[str, Any]) -> dict[str, list[int]]:
+    """Numbers of the pieces of each recording that the dataset holds already. Refuses a dataset of another import."""
     if not (out / HEADER).is_file():
         return {}
     spec, header = read_header(out)
@@ -152,12 +174,11 @@ def _stored(out: Path, source: Source, info: dict[str, Any]) -> dict[str, int]:
             f"{out} holds episodes of another spec than {source.path} has now: the recordings changed since the import "
             "began (another size, rate or set of actions). Import into a new --out."
         )
-    done: dict[str, int] = {}
+    done: dict[str, list[int]] = {}
     if len(read_index(out, spec).length):
         dataset = Dataset(out)
         for number in range(len(dataset)):
-            name = str(dataset.info_of(number).get("source"))
-            done[name] = done.get(name, 0) + 1
+            done.setdefault(str(dataset.info_of(number).get("source")), []).append(number)
     return done
 
 
@@ -170,21 +191,49 @@ Arrived = tuple[int, Item, Episode | WorldloomError | None]
 class _Recording:
     """A recording that is being read by a thread, a few episodes ahead of who takes them."""
 
-    def __init__(self, source: Source, item: Item, skip: int, stop: threading.Event):
-        self.source, self.item, self.skip, self.stop = source, item, skip, stop
+    def __init__(self, source: Source, item: Item, stored: Dataset | None, numbers: list[int], stop: threading.Event):
+        self.source, self.item, self.stored, self.numbers, self.stop = source, item, stored, numbers, stop
         self.waiting: queue.Queue[Episode | BaseException | None] = queue.Queue(_AHEAD)
 
     def run(self) -> None:
         """Read all; what goes wrong is handed over too."""
         try:
+            part = -1
             for part, episode in enumerate(self.source.read(self.item)):
-                if part >= self.skip:
-                    episode.info.update(source=self.item.name, part=part)
-                    if not self._put(episode):
-                        return
+                if part < len(self.numbers):
+                    self._compare(part, episode)
+                    continue
+                episode.info.update(source=self.item.name, part=part)
+                if not self._put(episode):
+                    return
+            if part + 1 < len(self.numbers):
+                raise self._changed(part + 1)
             self._put(None)
         except BaseException as error:
             self._put(error)
+
+    def _compare(self, part: int, new: Episode) -> None:
+        """Raise unless a piece is what was stored of it."""
+        if self.stop.is_set() or self.stored is None:
+            return
+        old = self.stored.episode(self.numbers[part])
+        same = old.length == new.length and old.terminal == new.terminal
+        same = same and all(np.array_equal(old.control[name], x) for name, x in new.control.items())
+        same = same and (new.reward is None or np.array_equal(old.reward, new.reward))
+        for name, sensor in self.source.spec.shown.items() if same else ():
+            a, b = old.obs[name], new.obs[name]
+            if sensor.kind == "image":
+                same = same and (np.array_equal(a, b) or float(np.abs(a.astype(np.int16) - b).mean()) <= _CODEC)
+            else:
+                same = same and np.array_equal(a, b)
+        if not same:
+            raise self._changed(part)
+
+    def _changed(self, part: int) -> ChangedError:
+        return ChangedError(
+            f"{self.item.name}: is no longer what was imported from it (episode {self.numbers[part]} of the dataset "
+            "differs): the recording or its table changed. Import into a new --out."
+        )
 
     def take(self) -> Episode | BaseException | None:
         """The next episode, what went wrong, or None at the end."""
@@ -204,7 +253,9 @@ class _Recording:
         return False
 
 
-def _side_by_side(source: Source, done: dict[str, int], workers: int) -> Generator[Arrived, None, None]:
+def _side_by_side(
+    source: Source, done: dict[str, list[int]], stored: Dataset | None, workers: int
+) -> Generator[Arrived, None, None]:
     """All recordings' episodes in their order, while ``workers`` threads read ahead."""
     stop = threading.Event()
     items = list(enumerate(source.items))
@@ -215,7 +266,7 @@ def _side_by_side(source: Source, done: dict[str, int], workers: int) -> Generat
         for number, item in items:
             while following < len(items) and following <= number + workers:
                 coming = items[following][1]
-                running[following] = _Recording(source, coming, done.get(coming.name, 0), stop)
+                running[following] = _Recording(source, coming, stored, done.get(coming.name, []), stop)
                 pool.submit(running[following].run)
                 following += 1
             recording = running.pop(number)
