@@ -219,7 +219,7 @@ class _Recording:
         old = self.stored.episode(self.numbers[part])
         same = old.length == new.length and old.terminal == new.terminal
         same = same and all(np.array_equal(old.control[name], x) for name, x in new.control.items())
-        same = same and (new.reward is None or np.array_equal(old.reward, new.reward))
+        same = same and (old.reward is None or new.reward is None or np.array_equal(old.reward, new.reward))
         for name, sensor in self.source.spec.shown.items() if same else ():
             a, b = old.obs[name], new.obs[name]
             if sensor.kind == "image":
