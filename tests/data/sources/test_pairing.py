@@ -69,3 +69,10 @@ def test_names_go_with_their_columns() -> None:
 def test_bad_actions_are_refused(bad: list[np.ndarray]) -> None:
     with pytest.raises(DataError, match=r"^here: "):
         infer_control(bad, (), "auto", "here")
+
+
+def test_numbers_beyond_float32_are_refused() -> None:
+    control = Control("continuous", (1,))
+    assert pair(np.array([[3e38], [0]]), 2, control, "next", "t")[1] == np.float32(3e38)
+    with pytest.raises(DataError, match=r"t: .*float32"):
+        pair(np.array([[1e39], [0]]), 2, control, "next", "t")

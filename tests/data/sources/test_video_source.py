@@ -13,7 +13,8 @@ from video_toys import cut, movie, sound, stamped
 
 from worldloom.data import DataError, Episode
 from worldloom.data.sources import ImportConfig, detect
-from worldloom.data.sources.films.video import VideoSource
+from worldloom.data.sources.films.images import SUFFIXES as PICTURES
+from worldloom.data.sources.films.video import SUFFIXES, VideoSource
 
 
 def opened(path: Path, *, fps: float | None = None, **options: Any) -> VideoSource:
@@ -333,3 +334,9 @@ def test_what_counts_as_video(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"")
     (tmp_path / "deep" / "x.npz").write_bytes(b"")
     assert detect(tmp_path) == "video"
+    for kind in SUFFIXES | PICTURES:  # what lies beside either is its table of actions
+        folder = tmp_path / kind[1:]
+        folder.mkdir()
+        (folder / f"x{kind}").write_bytes(b"")
+        (folder / "x.npz").write_bytes(b"")
+        assert detect(folder) == ("video" if kind in SUFFIXES else "images")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-_DIGITS = re.compile(r"(\d+)")
+_DIGITS = re.compile(r"(\d{1,18})")  # of longer numbers Python refuses to make one
 
 
 def natural(name: str) -> tuple[object, ...]:

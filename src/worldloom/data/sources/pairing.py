@@ -19,7 +19,8 @@ def pair(
 
     ``next``: row t of ``actions`` was taken after seeing frame t. There may be one row a frame (nothing shows what the
     last one led to, and it is left out) or one less. ``same``: row t led to frame t, one row a frame; what stands in
-    row 0 led to nothing that was seen and becomes null. Raises :class:`DataError` for any other number of rows.
+    row 0 led to nothing that was seen and becomes null. Raises :class:`DataError` for any other number of rows, and for
+    numbers that float32 can't hold.
     """
     rows = len(actions)
     fits = rows in (frames, frames - 1) if pairing == "next" else rows == frames
@@ -31,7 +32,10 @@ def pair(
     out: np.ndarray = control.null(frames).numpy()
     if control.kind in ("discrete", "tokens"):
         actions = actions.astype(np.int64)
-    out[1:] = actions[: frames - 1] if pairing == "next" else actions[1:]
+    with np.errstate(over="ignore"):
+        out[1:] = actions[: frames - 1] if pairing == "next" else actions[1:]
+    if not np.isfinite(out).all():
+        raise DataError(f"{where}: a number is infinite, or so large that float32 can't hold it. Scale the column.")
     return out
 
 

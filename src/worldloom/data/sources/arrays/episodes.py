@@ -24,10 +24,10 @@ from worldloom.data.sources.arrays.shapes import (
     TIMEOUTS,
     Members,
     last,
-    natural,
     root_of,
 )
 from worldloom.data.sources.base import ImportConfig
+from worldloom.data.sources.names import natural
 
 
 @dataclass(frozen=True)

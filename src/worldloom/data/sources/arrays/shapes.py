@@ -13,7 +13,6 @@ Layouts known by the words that projects use for them:
 
 from __future__ import annotations
 
-import re
 from math import prod
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ import numpy as np
 from worldloom.data.episode import DataError
 from worldloom.data.sources.arrays.files import ArrayFile, Leaf
 from worldloom.data.sources.base import ImportConfig
+from worldloom.data.sources.names import natural
 
 PICTURES = {"image", "images", "img", "imgs", "frame", "frames", "rgb", "pixels", "video", "screen"}
 SENSORS = PICTURES | {"obs", "observation", "observations", "state", "states", "proprio", "vector", "features"}
@@ -71,11 +71,6 @@ def kind_of(name: str, frame: tuple[int, ...], dtype: np.dtype[Any]) -> Literal[
     if found is not None and (named or sized):
         return "image"
     return "vector" if len(frame) <= 2 and 1 <= prod(frame) <= WIDEST else None
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A key by which demo_2 comes before demo_10."""
-    return [(1, int(x), "") if x.isdecimal() else (0, 0, x) for x in re.split(r"(\d{1,18})", name)]
 
 
 def last(name: str) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,8 +17,11 @@ from worldloom.data.sources.arrays.files import ArrayFile, NpzFile
 from worldloom.data.sources.arrays.hdf5 import Hdf5File
 from worldloom.data.sources.arrays.pictures import Look, look_at
 from worldloom.data.sources.arrays.reading import actions_of, frames_of, led, one_hot, pieces, rewards_of, vectors
-from worldloom.data.sources.arrays.shapes import channels, natural, size_of
+from worldloom.data.sources.arrays.shapes import channels, size_of
 from worldloom.data.sources.base import ImportConfig, Item, Problem, Source
+from worldloom.data.sources.films.images import SUFFIXES as PICTURES
+from worldloom.data.sources.films.video import SUFFIXES as VIDEOS
+from worldloom.data.sources.names import files_under
 from worldloom.data.sources.pairing import infer_control, pair, pairing_note
 from worldloom.data.sources.pictures import choose_size, fit
 
@@ -30,20 +32,18 @@ SAMPLED = 16
 _SEEN = 4  # recordings, and frames of each, from which it is settled what pictures are
 _BLOCK = 2**26  # bytes of pictures that are turned into the dataset's at once
 _LOOKED = 20_000  # entries of a folder that sniffing looks at
-_MEDIA = {".mp4", ".mkv", ".avi", ".mov", ".webm", ".gif", ".png", ".jpg", ".jpeg"}
 
 
-def files_in(path: Path, suffixes: set[str], most: int | None = None) -> Iterator[Path]:
+def files_in(path: Path, suffixes: Collection[str], most: int | None = None) -> Iterator[Path]:
     """The files with one of ``suffixes`` in a folder, at any depth, in order; hidden ones are left out."""
     seen = 0
-    for folder, inner, names in os.walk(path):
-        inner[:] = sorted((d for d in inner if not d.startswith(".")), key=natural)
-        for name in sorted(names, key=natural):
+    for folder, names in files_under(path):
+        for name in names:
             seen += 1
             if most is not None and seen > most:
                 return
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
-                yield Path(folder, name)
+            if Path(name).suffix.lower() in suffixes:
+                yield folder / name
 
 
 @dataclass(frozen=True)
@@ -323,7 +323,7 @@ class NpzSource(ArraysSource):
                 return path.suffix.lower() in {".npz", ".npy"}
             if not path.is_dir() or next(files_in(path, cls.suffixes, _LOOKED), None) is None:
                 return False
-            return next(files_in(path, _MEDIA, _LOOKED), None) is None
+            return next(files_in(path, VIDEOS | PICTURES, _LOOKED), None) is None
         except OSError:
             return False
 
