@@ -183,13 +183,21 @@ def test_what_can_not_be_held_is_refused_and_nothing_left_behind(
     data = dataset(tmp_path / "data", CHOICES, lengths=(3, 4))
     writes = 0
 
-    def full(path: Path, text: str) -> None:
+    def full(path: Path, value: object) -> None:
         nonlocal writes
         writes += 1
-        if writes == 2:
-            raise OSError(28, "No space left on device")
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(video, "_write", full)
+    monkeypatch.setattr(video, "write_json", full)
     with pytest.raises(DataError, match=r"Can't write .*out: No space left on device.*nothing was left"):
         export_data(data, tmp_path / "out", "video")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["blind", "data", "null"]
+    assert writes == 1
+
+
+@pytest.mark.parametrize("kind", ["lerobot", "minari", "video"])
+def test_a_place_that_can_not_be_written_is_a_sentence(tmp_path: Path, kind: str) -> None:
+    data = dataset(tmp_path / "data", CHOICES, lengths=(3,))
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    with pytest.raises(DataError, match=r"Can't write .*out.*folder you may write to"):
+        export_data(data, tmp_path / "file" / "out", kind)

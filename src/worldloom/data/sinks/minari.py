@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +12,9 @@ import numpy as np
 
 from worldloom.contract import Control, Sensor
 from worldloom.data.episode import DataError, Episode
+from worldloom.data.sinks.folder import whole_folder
 from worldloom.data.sources.arrays.files import need
 from worldloom.data.store import Dataset
-from worldloom.files import sync_folder
 
 
 def export_minari(dataset: Dataset, out: Path, progress: Callable[[int], None]) -> list[str]:
@@ -34,11 +31,8 @@ def export_minari(dataset: Dataset, out: Path, progress: Callable[[int], None]) 
     need("h5py", "Writing Minari's HDF5")
     if "jpeg_encoding" not in inspect.signature(storage_class.new).parameters:
         raise DataError("This Minari would store pictures as JPEG, with loss: pip install 'minari>=0.5.4'.")
-    temporary: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # Minari joins a relative path to itself, so it is given an absolute one.
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent.resolve()))
+    # h5py tells of a full disk by a RuntimeError too; Minari joins a relative path to itself, this one is absolute.
+    with whole_folder(out, RuntimeError) as temporary:
         folder = temporary / "data"
         storage = storage_class.new(
             folder,
@@ -60,15 +54,6 @@ def export_minari(dataset: Dataset, out: Path, progress: Callable[[int], None]) 
                 "worldloom": {"spec": dataset.spec.to_json()},
             }
         )
-        _settle(temporary, out)
-    except (OSError, RuntimeError) as error:  # h5py tells of a full disk by either
-        raise DataError(
-            f"Can't write {out}: {getattr(error, 'strerror', None) or error}. Free some space or choose a folder you "
-            "may write to; nothing was left behind."
-        ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
     return _notes(dataset, out, name, left)
 
 
@@ -138,20 +123,6 @@ def _buffer(episode: Episode, number: int, dataset: Dataset, control: Control) -
         truncations=over & (not ended),
         infos={"truth": dict(episode.truth)} if episode.truth else None,
     )
-
-
-def _settle(temporary: Path, out: Path) -> None:
-    """Make the files durable, then give the folder its name."""
-    for path in (temporary / "data").iterdir():
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
-    sync_folder(temporary / "data")
-    sync_folder(temporary)
-    temporary.chmod(0o755)
-    if out.is_dir():
-        out.rmdir()
-    temporary.rename(out)
-    sync_folder(out.parent)
 
 
 def _notes(dataset: Dataset, out: Path, name: str, left: dict[str, int]) -> list[str]:

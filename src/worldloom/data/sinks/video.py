@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -16,11 +13,12 @@ import numpy as np
 
 from worldloom.contract import Control
 from worldloom.data.episode import DataError
+from worldloom.data.sinks.folder import whole_folder
 from worldloom.data.sinks.lerobot.files import encoder
 from worldloom.data.sources.films.recordings import ABOUT
 from worldloom.data.sources.names import file_part
 from worldloom.data.store import Dataset
-from worldloom.files import sync_folder, write_json
+from worldloom.files import write_json
 
 CRF = 4
 """Of H.264 with colours at full resolution: in small pictures single pixels keep their colours, which the usual
@@ -57,15 +55,13 @@ def export_video(dataset: Dataset, out: Path, progress: Callable[[int], None]) -
     if len(set(names.values())) != len(names):
         raise DataError(f"The cameras {', '.join(cameras)} have names that are one in a file's name; rename one.")
     lost = 0
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    try:
+    with whole_folder(out, FFmpegError) as folder:
         for number in range(len(dataset)):
             stem = f"episode_{number:06d}"
             files = {c: folder / (f"{stem}.{names[c]}.mp4" if len(cameras) > 1 else f"{stem}.mp4") for c in cameras}
             text, first = _write_episode(dataset, number, files)
             if text:
-                _write(folder / f"{stem}.csv", text)
+                (folder / f"{stem}.csv").write_text(text, encoding="utf-8", newline="")
             lost += first != 0
             progress(number + 1)
         about = {
@@ -79,19 +75,6 @@ def export_video(dataset: Dataset, out: Path, progress: Callable[[int], None]) -
             "from": dataset.info,
         }
         write_json(folder / ABOUT, about)
-        sync_folder(folder)
-        folder.chmod(0o755)
-        if out.is_dir():
-            out.rmdir()  # export_data made sure that it is empty
-        folder.replace(out)
-        sync_folder(out.parent)
-    except (OSError, FFmpegError) as error:
-        raise DataError(
-            f"Can't write {out}: {getattr(error, 'strerror', None) or error}. Free some space or choose a folder you "
-            "may write to; nothing was left behind."
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return _remarks(dataset, lost)
 
 
@@ -182,20 +165,13 @@ def _action_columns(action: np.ndarray, control: Control, number: int) -> dict[s
     return {name: [*map(str, flat[:, i]), ""] for i, name in enumerate(names)}
 
 
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 class _Writer:
     """One mp4 that is being written."""
 
     def __init__(self, path: Path, fps: float, shape: tuple[int, ...]):
         from av.video.reformatter import ColorRange
 
-        self.path, self.count = path, 0
+        self.count = 0
         name = encoder()
         self.pixels, even = ("yuv444p", 1) if name == "libx264" else ("yuv420p", 2)
         self.height, self.width = (n + -n % even for n in shape[1:])
@@ -226,15 +202,13 @@ class _Writer:
         self.count += 1
 
     def close(self) -> None:
-        """Flush the encoder, write the index, and make the file durable."""
+        """Flush the encoder and write the index."""
         container, self.container = self.container, None
         try:
             if self.count:
                 container.mux(self.stream.encode())
         finally:
             container.close()
-        with self.path.open("rb+") as file:
-            os.fsync(file.fileno())
 
 
 def _opened(path: Path, name: str, rate: Fraction, options: dict[str, str]) -> tuple[Any, Any]:

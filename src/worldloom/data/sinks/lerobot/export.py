@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from worldloom.data.episode import DataError, Episode
+from worldloom.data.episode import Episode
+from worldloom.data.sinks.folder import whole_folder
 from worldloom.data.sinks.lerobot.files import PictureStats, Tables, TotalStats, Videos, even, number_stats
 from worldloom.data.sinks.lerobot.plan import (
     Plan,
@@ -37,7 +35,6 @@ from worldloom.data.sources.lerobot.layout import (
     arrow,
 )
 from worldloom.data.store import Dataset
-from worldloom.files import sync_folder
 
 _PART = 256  # frames of an episode that are in memory at once
 _BATCH = 100  # rows of the list of episodes that are written at once
@@ -68,28 +65,13 @@ def export_lerobot(
     from av.error import FFmpegError
 
     plan = make_plan(dataset)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    try:
+    with whole_folder(out, FFmpegError, pa.ArrowException) as folder:
         limits = {"chunks_size": chunk_files, "data_files_size_in_mb": data_mb, "video_files_size_in_mb": video_mb}
         tasks, stats = _write_episodes(dataset, folder, plan, limits, progress)
         pq.write_table(tasks_table(tasks), folder / TASKS, write_page_checksum=True)
         said = {key: {name: x.tolist() for name, x in one.result().items()} for key, one in stats.items()}
         for name, value in ((STATS, said), (INFO, info_json(dataset, plan, limits, len(tasks)))):
             (folder / name).write_text(json.dumps(value, indent=4, allow_nan=False) + "\n", encoding="utf-8")
-        _settle(folder)
-        folder.chmod(0o755)
-        if out.is_dir():
-            out.rmdir()  # export_data made sure that it is empty
-        folder.replace(out)
-        sync_folder(out.parent)
-    except (OSError, FFmpegError, pa.ArrowException) as error:
-        raise DataError(
-            f"Can't write {out}: {getattr(error, 'strerror', None) or error}. Free some space or choose a folder you "
-            "may write to; nothing was left behind."
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return plan.notes
 
 
@@ -200,14 +182,3 @@ def _write_rows(index: Tables, rows: list[dict[str, Any]], schema: Any) -> None:
     chunk, file = index.place(len(rows))
     where = {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file}
     index.write(pa.Table.from_pylist([row | where for row in rows], schema=schema))
-
-
-def _settle(folder: Path) -> None:
-    """Make every file durable before the folder gets its name."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        else:
-            sync_folder(path)
-    sync_folder(folder)
