@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import jaxtyping
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -83,6 +85,15 @@ def test_json_that_is_no_spec_is_refused(data):
 def test_specs_that_make_no_sense_are_refused(make):
     with pytest.raises(ContractError):
         make()
+
+
+def test_controls_of_numpys_numbers_and_lists_are_plain_ones(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users do not check types
+    button = Control("discrete", n=np.int64(2), names=["left", "right"])
+    assert button == Control("discrete", n=2, names=("left", "right"))
+    stick = Control("continuous", (1,), low=[np.float32(-1)], high=(np.float64(1),))
+    spec = Spec({"x": Sensor("vector", (np.int64(1),))}, {"action": button, "stick": stick}, fps=np.float32(10))
+    assert Spec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 
 @quick

@@ -111,6 +111,7 @@ class Control:
         object.__setattr__(self, "shape", _sizes(self.shape))
         if not 0 <= index(self.n) < 2**62:
             raise ContractError(f"A control has between 1 and 2**62 choices, found {self.n}.")
+        object.__setattr__(self, "n", index(self.n))
         if not all(isinstance(x, (tuple, list)) for x in (self.names, self.low, self.high)):
             raise ContractError(
                 f"Names and bounds of a control are lists, found {self.names}, {self.low}, {self.high}."
@@ -119,6 +120,11 @@ class Control:
             raise ContractError(f"The names of a control must be texts, found {self.names!r}.")
         if not all(isinstance(x, Real) and not math.isnan(x) for x in (*self.low, *self.high)):
             raise ContractError(f"The bounds of a control must be numbers, found {self.low} and {self.high}.")
+        # Plain tuples and numbers, so that what numpy or a list says is the same control, and has JSON.
+        object.__setattr__(self, "names", tuple(map(str, self.names)))
+        for name in ("low", "high"):
+            bounds = tuple(x if type(x) in (int, float) else float(x) for x in getattr(self, name))
+            object.__setattr__(self, name, bounds)
         if self.kind in ("discrete", "tokens") and self.n < 1:
             raise ContractError(f"A {self.kind} control needs n >= 1 choices, found {self.n}.")
         ndim = {"discrete": 0, "continuous": 1, "map": 3, "tokens": 1}[self.kind]

@@ -66,6 +66,11 @@ def test_a_run_that_was_begun_has_its_own_settings(home, tmp_path):
     again, note = like(recipe, tmp_path / "gone", demo, fixed=True)
     assert note is None
     assert again.model == recipe.debug().model
+    hurt = tmp_path / "hurt"
+    hurt.mkdir()
+    (hurt / "model.safetensors").write_bytes((demo / "model.safetensors").read_bytes())
+    (hurt / "config.json").write_bytes((demo / "config.json").read_bytes()[:-40])  # the trainer has a copy of it
+    assert like(recipe, tmp_path / "gone", hurt, fixed=True) == (again, None)
     own = replace(recipe, family="mine:Model")
     with pytest.raises(WorldloomError, match="'diffusion', and 'mine:Model' is asked for"):
         like(own, demo, None, fixed=True)

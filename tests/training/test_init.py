@@ -32,6 +32,7 @@ TINY = {
 PAD = Control("discrete", n=3, names=("left", "right", "fire"))
 OTHER_PAD = Control("discrete", n=4, names=("jump", "fire", "left", "duck"))
 ROD = Control("continuous", (2,), names=("x", "y"))
+NAMELESS = Control("discrete", n=3)
 
 
 def world(action: Control | None = None, size: tuple[int, int] = (16, 16), channels: int = 3, **more) -> Spec:
@@ -118,6 +119,15 @@ def test_other_names_in_a_layer_of_equal_shape_do_not_take_the_old_meaning(tmp_p
     assert torch.equal(after[[0, 2, 3]], there[[2, 0, 3]])
     assert torch.equal(after[1], before[1])
     assert account.partly == {name[family]: f"{'rows' if family == 'diffusion' else 'columns'} 0, 2-3 of 4"}
+
+
+def test_nameless_choices_are_taken_by_their_place_and_it_is_said(tmp_path):
+    there, _, after, account = adopted(tmp_path, "diffusion", world(NAMELESS), world(NAMELESS))
+    assert torch.equal(after["controls.action.weight"], there["controls.action.weight"])
+    assert account.notes == [
+        "control 'action' has no names on either side: its entries are taken to mean what they meant"
+    ]
+    assert adopted(tmp_path, "diffusion", world(PAD), world(PAD))[3].notes == []
 
 
 def test_numbers_go_over_by_name_and_keep_their_scale(tmp_path):

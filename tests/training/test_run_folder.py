@@ -11,13 +11,13 @@ import pytest
 import training_toys as toys
 from training_toys import newest, quick, same_outcome
 
-from worldloom.contract import WorldloomError
+from worldloom.contract import Loss, WorldloomError
 from worldloom.files import load_tensors, read_json
 from worldloom.training import NonFiniteError, train
 from worldloom.training.checkpoints import list_checkpoints, newest_valid
 from worldloom.training.config import FREE, TrainConfig, differences
 from worldloom.training.logs import JsonLog, Means, read_log
-from worldloom.training.run import RunFolder
+from worldloom.training.run import RunFolder, compare_runs
 
 
 def test_two_trainers_in_one_folder_are_refused_with_the_holder_named(toy, data, tmp_path):
@@ -193,6 +193,28 @@ def bad_once():
     return hook
 
 
+def test_too_little_memory_is_one_sentence_and_other_errors_are_not_hidden(data, tmp_path):
+    class Fails(toys.Toy):
+        says = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
+
+        def loss(self, segment, generator=None):
+            raise RuntimeError(self.says)
+
+    with pytest.raises(WorldloomError, match=r"not enough memory to train in .*run.*--train\.batch"):
+        train(Fails(), data, quick(), tmp_path / "run")
+    Fails.says = "mat1 and mat2 shapes cannot be multiplied"
+    with pytest.raises(RuntimeError, match="mat1"):
+        train(Fails(), data, quick(), tmp_path / "other")
+
+
+def test_a_class_that_was_trained_by_its_script_may_be_trained_on_by_its_module(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(toys.Toy, "__module__", "__main__")
+    train(toys.Toy(), data, quick(steps=2), tmp_path / "run")
+    monkeypatch.undo()
+    assert train(toys.Toy(), data, quick(steps=2), tmp_path / "run").steps == 2
+    assert compare_runs(*({"train": {}, "data": {"fingerprint": ""}, "model": {"family": f}} for f in ("a:B", "a:C")))
+
+
 # --------------------------------------------------------------------------------------------------------- log, config
 
 
@@ -209,6 +231,18 @@ def test_log_is_cut_back_to_the_checkpoint_and_torn_lines_are_dropped(tmp_path):
     log.close()
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [json.loads(line, parse_constant=pytest.fail)["step"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_a_metric_may_be_called_as_the_logs_own_fields_are(data, tmp_path):
+    class Sums(toys.Toy):
+        def loss(self, segment, generator=None):
+            found = super().loss(segment, generator)
+            return Loss(found.total, {"check": found.total, "kind": found.total})
+
+    train(Sums(), data, quick(steps=4, log_every=2, sample_every=0), tmp_path / "run")
+    records = [r for r in read_log(tmp_path / "run" / "log.jsonl") if r["kind"] == "train"]
+    assert [r["step"] for r in records] == [2, 4]
+    assert all(r["model_check"] == r["model_kind"] == r["loss"] for r in records)
 
 
 def test_a_record_that_does_not_fit_on_the_disk_leaves_no_torn_line(tmp_path):

@@ -12,6 +12,7 @@ from worldloom.cli.data import data
 from worldloom.cli.show import evaluate, imagine
 from worldloom.cli.train import train
 from worldloom.contract import WorldloomError
+from worldloom.nn.devices import out_of_memory
 
 USAGE = """worldloom: train, dream in and measure world models.
 
@@ -56,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WorldloomError as error:
         print(f"worldloom: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 2)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
         print("worldloom: There is not enough memory for this. Try a smaller batch, or fewer at once.", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `worldloom ... | head`: what is left to print goes nowhere

@@ -10,6 +10,11 @@ from torch import nn
 from worldloom.contract import WorldloomError
 
 M = TypeVar("M", bound=nn.Module)
+_NO_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+)  # GPUs, Windows, others
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
@@ -48,4 +53,10 @@ def place(model: M, device: str | torch.device) -> M:
     return model.to(device).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-__all__ = ["pick_device", "place"]
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device has too little memory: PyTorch has no one class for it on all of them."""
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    return said or isinstance(error, (MemoryError, torch.OutOfMemoryError))
+
+
+__all__ = ["out_of_memory", "pick_device", "place"]

@@ -11,7 +11,7 @@ from worldloom.contract import WorldloomError
 from worldloom.files import DamagedFileError, read_json
 from worldloom.models import FAMILIES, family
 from worldloom.models.own import config_class
-from worldloom.models.saved import read_model, same_family
+from worldloom.models.saved import MODEL_FILE, read_model, same_family
 from worldloom.recipes.base import Recipe
 
 
@@ -24,7 +24,7 @@ def like(recipe: Recipe, init: Path, out: Path | None, *, fixed: bool) -> tuple[
     """
     begun = out is not None and (out / "config.json").is_file()
     source = out if out is not None and begun else init
-    stored: Any = _begun_with(source / "config.json") if begun else read_model(init)[2]["model"]
+    stored: Any = _begun_with(source) if begun else read_model(init)[2]["model"]
     if not isinstance(stored, dict) or not isinstance(stored.get("family"), str):
         return recipe, None  # the trainer has words for it
     name = stored["family"]
@@ -44,12 +44,12 @@ def like(recipe: Recipe, init: Path, out: Path | None, *, fixed: bool) -> tuple[
     return replace(recipe, model=config), note
 
 
-def _begun_with(file: Path) -> Any:
-    """The model that a run was begun with; None where its config.json is damaged: the trainer has a copy of it."""
+def _begun_with(run: Path) -> Any:
+    """The model that a run was begun with: by its config.json, or by its weights where that is damaged; else None."""
     try:
-        found = read_json(file, sealed=True)
+        found = read_json(run / "config.json", sealed=True)
     except DamagedFileError:
-        return None
+        return read_model(run)[2]["model"] if (run / MODEL_FILE).is_file() else None
     return found.get("model") if isinstance(found, dict) else None
 
 

@@ -225,6 +225,8 @@ def _worlds(there: Spec, here: Spec, hooked: bool, kind: str) -> list[str]:
                     f"careful: {kind} has no method `adopt` that says which of its weights belong to {name!r}; those "
                     "of equal name and shape were taken, and mean what they meant there"
                 )
+        elif control.kind in ("discrete", "continuous") and not control.names:
+            notes.append(f"control {name!r} has no names on either side: its entries are taken to mean what they meant")
     notes += [f"control {name!r} of that run is not given here" for name in there.given if name not in here.given]
     if there.fps != here.fps:
         notes.append(f"{there.fps:g} frames/s there, {here.fps:g} here: a frame's motion differs by as much")

@@ -15,7 +15,9 @@ from typing import Any, BinaryIO
 from worldloom.contract import WorldloomError
 from worldloom.files import parse_json, reason, write_atomic
 
-RESERVED = frozenset(("kind", "step", "loss", "lr", "grad_norm", "frames_per_second", "steps_per_second", "seconds"))
+RESERVED = frozenset(
+    ("kind", "step", "loss", "lr", "grad_norm", "frames_per_second", "steps_per_second", "seconds", "check")
+)
 """Names of the log's own fields; a model's metric of such a name is logged as ``model_<name>``."""
 
 

@@ -16,6 +16,7 @@ from worldloom.contract import WorldloomError, WorldModel, check_covers
 from worldloom.files import load_tensors, write_json
 from worldloom.imagination.starts import load_starts
 from worldloom.models.saved import describe_model
+from worldloom.nn.devices import out_of_memory
 from worldloom.training.config import TrainConfig
 from worldloom.training.devices import pick_device, pick_precision, place
 from worldloom.training.held import HeldOut
@@ -75,7 +76,7 @@ def train(
 
     Raises :class:`InterruptedTrainingError` after Ctrl-C or SIGTERM (all is saved), :class:`NonFiniteError` where the
     loss turns NaN, and other :class:`WorldloomError` for a changed configuration, another trainer in the folder,
-    damaged checkpoints, or a disk that refuses.
+    damaged checkpoints, too little memory, or a disk that refuses.
     """
     tune_malloc()
     if config.threads is not None:
@@ -85,6 +86,13 @@ def train(
         progress = Progress(echo)
         try:
             return _train(run, model, dataset, config, init, describe, force, progress)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise WorldloomError(
+                f"There is not enough memory to train in {run.path}; earlier checkpoints are untouched. Try a smaller "
+                "batch (--train.batch), or one in more pieces (--train.accumulate)."
+            ) from error
         finally:
             progress.close()
 

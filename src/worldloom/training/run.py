@@ -16,7 +16,7 @@ import torch
 
 from worldloom.contract import WorldloomError
 from worldloom.files import DamagedFileError, read_json, reason, sweep, write_json
-from worldloom.models.saved import MODEL_FILE
+from worldloom.models.saved import MODEL_FILE, same_family
 from worldloom.training.checkpoints import newest_valid
 from worldloom.training.config import FREE, differences
 from worldloom.training.init import INIT_FILE
@@ -196,7 +196,11 @@ def compare_runs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
             data[str(number)] = {n: part.get(n) for n in ("fingerprint", "share", "reading")}
         return {"train": train, "model": config["model"], "data": data, "init": config.get("init")}
 
-    return differences(deciding(old), deciding(new))
+    was, now = deciding(old), deciding(new)
+    family = was["model"].get("family") if isinstance(was["model"], dict) else None
+    if same_family(str(family), now["model"]["family"]):  # an own class, of a script that was run or of its module
+        now["model"] = {**now["model"], "family": family}
+    return differences(was, now)
 
 
 def check_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path, force: bool) -> list[str]:
