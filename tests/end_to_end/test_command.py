@@ -82,6 +82,7 @@ def test_a_run_dreams_without_its_data(home: Path, tmp_path: Path) -> None:
         (moved / name).write_bytes((home / "runs" / "demo" / name).read_bytes())
     config = json.loads((moved / "config.json").read_text(encoding="utf-8"))
     config["data"]["path"] = "nowhere"
+    del config["check"]  # changed by hand
     (moved / "config.json").write_text(json.dumps(config), encoding="utf-8")
     picture = tmp_path / "dream.png"
     code, out, err = command("imagine", str(moved), "--frames", "6", "--out", str(picture))
@@ -120,10 +121,10 @@ def test_collect_then_train_on_own_data(tmp_path: Path) -> None:
     code, out, err = command("data", "collect", *args, "--out", str(data))
     assert code == 0, err
     assert len(Dataset(data)) == 6
-    code, out, err = command("data", "show", str(data))
+    code, out, err = command("data", "inspect", str(data))
     assert code == 0, err
-    assert "2 actions" in out
-    assert "Every hash is right" in out
+    assert "2 choices" in out
+    assert "Hashes           all right" in out
     code, out, err = command("train", "--data", str(data), "--out", str(run), "--debug")
     assert code == 0, err
     assert "left out: vector" in out
@@ -191,7 +192,7 @@ def test_every_recipe_is_listed_with_what_it_is() -> None:
         (("evaluate", "empty"), "is not a run"),
         (("evaluate", "missing"), "missing"),
         (("data", "collect", "--out", "x"), "Say where to collect"),
-        (("data", "show", "empty"), "empty"),
+        (("data", "inspect", "empty"), "empty"),
         (("train", "balls", "--out", "x", "--minutes", "1", "--steps", "2"), "not both"),
         (("train", "--env", "balls", "--data", "empty", "--out", "x"), "not both"),
         (("train", "balls", "--out", "x", "--model.steps", "0"), "steps must be at least 1"),
