@@ -65,7 +65,7 @@ def run_outcome(out: Path) -> Any:
     step, tensors, _ = toys.newest(out)
     model, _ = load_tensors(out / "model.safetensors")
     starts = load_starts(out)
-    samples = {p.name: p.read_bytes() for p in (out / "samples").iterdir()}
+    samples = {p.name: p.read_bytes() for p in out.glob("samples/*")}
     kept = sorted(p.name for p in out.iterdir() if p.is_file() and not p.name.startswith(".lock"))
     return step, bytes_of(tensors), bytes_of(model), bytes_of(starts.obs), toys.untimed(out), samples, kept
 
