@@ -83,6 +83,8 @@ def test_there_and_back(tmp_path: Path) -> None:
             writer.add(kept[-1])
     export_data(Dataset(tmp_path / "d"), tmp_path / "out", "minari")
     assert detect(tmp_path / "out") == "minari"
+    with pytest.raises(DataError, match=r"20 frames a second.*Leave out --fps"):  # it would only be called 10
+        import_data(tmp_path / "out", tmp_path / "again", ImportConfig(fps=10.0), say=lambda _: None)
     back = import_data(tmp_path / "out", tmp_path / "again", ImportConfig(length=100), say=lambda _: None)
     assert back.spec == spec
     for number, original in enumerate(kept):

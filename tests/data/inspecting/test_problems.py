@@ -11,6 +11,7 @@ from toys_to_inspect import SPEC, good, spoiled
 from worldloom.contract import Control, Sensor, Spec
 from worldloom.data import DatasetWriter, Episode
 from worldloom.data.inspecting import InspectConfig, Inspection, Problem, inspect_data, inspect_episodes
+from worldloom.data.sources import ImportConfig
 
 FAST = InspectConfig(align=False)
 
@@ -280,3 +281,15 @@ def test_many_of_a_kind_are_counted(episodes: list[Episode]) -> None:
     found = problems(bad)
     assert len(found) == 6
     assert found[-1].where == "7 more"
+
+
+def test_a_source_is_judged_by_the_split_that_an_import_would_make(tmp_path: Path, episodes: list[Episode]) -> None:
+    def kinds(recordings: int) -> set[str]:
+        folder = tmp_path / f"{recordings}"
+        folder.mkdir()
+        for n, e in enumerate(episodes[:recordings]):
+            np.savez(folder / f"e{n}.npz", obs=e.obs["camera"][:20], action=e.control["action"][1:20])
+        return {p.kind for p in inspect_data(folder, FAST, ImportConfig(length=10)).problems}
+
+    assert "one recording in several splits" in kinds(5)
+    assert "one recording in several splits" not in kinds(12)  # from ten on whole recordings are held out

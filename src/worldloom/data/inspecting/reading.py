@@ -11,6 +11,7 @@ import numpy as np
 
 from worldloom.contract import Spec, WorldloomError
 from worldloom.data.episode import DataError, Episode
+from worldloom.data.importing import WHOLE
 from worldloom.data.sources import ImportConfig, Problem, Source, open_source
 from worldloom.data.splits import assign
 from worldloom.data.store import Dataset
@@ -168,8 +169,10 @@ def _from_source(source: Source, episodes: int, frames: int, seed: int, problems
     if len(items) > episodes:
         items = [items[i] for i in sorted(rng.permutation(len(items))[:episodes].tolist())]
     most = max(_SHORTEST_WINDOW, frames // max(1, len(items)))
-    # What import_data would make of it: pieces numbered in order, as long as all are read.
+    # What import_data would make of it: recordings held out whole where there are enough; else pieces, numbered in
+    # order as long as all are read.
     whole, number = len(items) == len(source.items), 0
+    place = {item.name: n for n, item in enumerate(source.items)} if len(source.items) >= WHOLE else None
     for item in items:
         start = 0
         try:
@@ -178,12 +181,13 @@ def _from_source(source: Source, episodes: int, frames: int, seed: int, problems
                     whole = False
                     break
                 where = item.name if not start else f"{item.name}, from frame {start}"
-                yield Entry(where, number, episode, start, _part(number) if whole else "", item.name)
+                split = _part(place[item.name]) if place else _part(number) if whole else ""
+                yield Entry(where, number, episode, start, split, item.name)
                 start, number = start + episode.length, number + 1
         except WorldloomError as error:
             problems.append(Problem(item.name, str(error), "unreadable"))
 
 
 def _part(number: int) -> str:
-    """The split of an episode with this number, in a dataset made with the default seed."""
+    """The split of an episode (or whole recording) with this number, in a dataset made with the default seed."""
     return next(name for name, numbers in assign(number + 1, 0).items() if number in numbers)

@@ -25,6 +25,7 @@ from worldloom.data.sources.arrays.source import FPS
 from worldloom.data.sources.base import ImportConfig, Item, Problem, Source
 from worldloom.data.sources.minari.spaces import ActionReading, Reading, read_action, read_sensors, read_space
 from worldloom.data.sources.pairing import pair
+from worldloom.data.sources.timing import SAME_RATE
 
 METADATA, MAIN = "metadata.json", "main_data.hdf5"
 _FORMATS = ("hdf5", "arrow", "parquet")
@@ -99,6 +100,11 @@ class MinariSource(Source):
             space = read_space(actions, f"{folders[0] / METADATA}: action_space")
             self._action = read_action(space, config, ours, self.notes, str(self.path))
         fps = config.fps or (ours.fps if ours else FPS)
+        if ours and abs(fps / ours.fps - 1) > SAME_RATE:
+            raise DataError(
+                f"{self.path} has {ours.fps:g} frames a second, and no frames are left out of a Minari dataset. Leave "
+                "out --fps."
+            )
         given = {"action": self._action.control} if self._action else {}
         self.spec = Spec({name: r.sensor for name, r in self._sensors.items()}, given, fps)
         self._own = ours is not None
