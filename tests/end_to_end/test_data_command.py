@@ -71,6 +71,8 @@ def test_actions_that_are_a_row_late_are_found_and_not_trained_on(
     assert main([*train, "--out", "refused", "--force"]) == 0
     assert main([*train, "--out", "right", "--import.pairing", "same"]) == 0
     capsys.readouterr()
+    assert main([*train, "--out", "right"]) == 2  # taken up again, but to be read otherwise
+    assert "--pairing same -> auto" in capsys.readouterr().err
     assert main(["data", "inspect", "right/data"]) == 0
 
 

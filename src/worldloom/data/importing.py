@@ -74,7 +74,7 @@ def import_data(
     info = {
         "source": str(source.path.resolve()),
         "format": source.format,
-        "config": json.loads(json.dumps(to_json(source.config))),
+        "config": _plain(source.config),
     }
     done = _stored(out, source, info)
     if done:
@@ -144,6 +144,21 @@ def imported_from(out: Path) -> Path | None:
     return Path(mark["source"])
 
 
+def changed_settings(out: Path, config: ImportConfig | None) -> list[str]:
+    """In what ``config`` differs from the one that the dataset ``out`` was imported by, as ``--name then -> now``."""
+    found = read_header(out)[1]["info"].get("import") or {}
+    return _changes(found, {"config": _plain(config or ImportConfig())})
+
+
+def _plain(config: ImportConfig) -> Any:
+    return json.loads(json.dumps(to_json(config)))
+
+
+def _changes(found: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    old, new = ({**x, **{f"--{k}": v for k, v in x.get("config", {}).items()}} for x in (found, now))
+    return [f"{k} {old.get(k)} -> {v}" for k, v in new.items() if k != "config" and old.get(k) != v]
+
+
 def _listed(problems: list[Problem], source: Source) -> str:
     """The problems as one message, and what to do about them."""
     lines = [f"  {p.where}: {p.what}" for p in problems[:_LISTED]]
@@ -162,8 +177,7 @@ def _stored(out: Path, source: Source, info: dict[str, Any]) -> dict[str, list[i
     found = header["info"].get("import")
     if found is None:
         raise DataError(f"{out} is a dataset that was collected, not imported. Choose another --out.")
-    flat, now = ({**x, **{f"--{k}": v for k, v in x.get("config", {}).items()}} for x in (found, info))
-    changed = [f"{k} {flat.get(k)} -> {v}" for k, v in now.items() if k != "config" and flat.get(k) != v]
+    changed = _changes(found, info)
     if changed:
         raise DataError(
             f"{out} was imported otherwise (then -> now): {'; '.join(changed)}. Choose another --out, or give what it "

@@ -112,11 +112,17 @@ def open_data(
 ) -> Dataset:
     """The dataset in ``data``; other people's recordings are imported into the run's folder ``own`` first, once: not
     again when training has ``begun``. Raises :class:`WorldloomError` where they are wrong, unless ``force``."""
-    from worldloom.data.importing import import_data, imported_from
+    from worldloom.data.importing import changed_settings, import_data, imported_from
 
     if (data / "dataset.json").is_file():
         return Dataset(data)
     if begun and imported_from(own) == data.resolve():
+        changed = changed_settings(own, config)
+        if changed and not force:
+            raise WorldloomError(
+                f"{own} was imported otherwise (then -> now): {'; '.join(changed)}. Give what the run was begun with, "
+                "or another --out; --force goes on with the data as they are."
+            )
         return Dataset(own)  # the run has begun: recordings that were added, or are gone, do not concern it
     with progress_bar("recordings") as progress:
         dataset = import_data(data, own, config, skip_bad=skip_bad, say=say, progress=progress)
@@ -170,7 +176,10 @@ def run_recipe(
     dataset: Dataset | Mixture
 
     def vet(spec: Spec) -> None:
-        """A user's own model that breaks the contract is told of before hours of collecting or training."""
+        """A world that the model can't take, and a user's own model that breaks the contract, are told of before hours
+        of collecting or training."""
+        if not begun:
+            fit(recipe, spec, 0)
         if recipe.kind is not None and check and not begun:
             say(check_own(place(build_model(recipe, spec), device)))
 
