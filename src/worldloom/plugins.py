@@ -56,7 +56,7 @@ def load_module(module_name: str, name: str, error: type[WorldloomError] = Plugi
         near = difflib.get_close_matches(module_name, sorted(path.stem for path in Path(here).glob("*.py")), 1)
         hint = f" Did you mean '{near[0]}:{name.partition(':')[2]}'?" if near else ""
         raise error(f"There is no module {module_name!r} in {here} or among the installed ones.{hint}") from found
-    except Exception as found:
+    except (Exception, SystemExit) as found:  # a script may end in sys.exit()
         raise error(
             f"Importing {module_name!r} failed: {type(found).__name__}: {one_line(found)}{place(found)}."
         ) from found
@@ -98,7 +98,8 @@ def place(error: BaseException) -> str:
     trace, where = error.__traceback__, ""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if not file.startswith("<"):  # the importing machinery is nobody's mistake
+        importing = trace.tb_frame.f_globals.get("__name__") in ("importlib", __name__)
+        if not (importing or file.startswith("<")):  # the machinery is nobody's mistake
             where = f" ({Path(file).name}, line {trace.tb_lineno})"
         trace = trace.tb_next
     return where

@@ -181,6 +181,14 @@ class Breaks(MyModel):
         super().__init__(spec, config)
         raise RuntimeError("no such layer")
 
+class Choosy(MyModel):
+    def __init__(self, spec, config=None):
+        raise RuntimeError("never asked")
+
+    @staticmethod
+    def supports(spec):
+        return "Choosy takes two sensors."
+
 class Infinite(MyModel):
     def loss(self, segment, generator=None):
         found = super().loss(segment, generator)
@@ -213,12 +221,15 @@ def make(spec): ...
         ("wrong:Deaf", "give the same future"),
         ("broken:Model", "Importing 'broken' failed: ZeroDivisionError: division by zero (broken.py, line 1)"),
         ("lost:Model", "Importing 'lost' failed: No module named 'nowhere'"),
+        ("torn:Model", "(torn.py, line 1)."),
+        ("script:Model", "Importing 'script' failed: SystemExit"),
+        ("wrong:Choosy", "worldloom: Choosy takes two sensors."),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_collected(
     here: Path, monkeypatch: pytest.MonkeyPatch, model: str, says: str
 ) -> None:
-    save(here, monkeypatch, wrong=WRONG, broken="1 / 0", lost="import nowhere")
+    save(here, monkeypatch, wrong=WRONG, broken="1 / 0", lost="import nowhere", torn="(", script="exit()")
     code, _, err = command("train", *BALLS, "--world.action", "discrete", "--model", model, "--out", "run")
     assert code == 2
     assert says in " ".join(err.split())
