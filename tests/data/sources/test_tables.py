@@ -227,6 +227,20 @@ def read(source: VideoSource, number: int = 0) -> list[Episode]:
 
 
 @pytest.mark.parametrize(
+    ("done", "last"),
+    [("0001", 2 + 9), ("001", 2), ("0010", 2), ("0011", 2), ("0000", 2)],  # rewards are 0, 1, 2, 9 row by row
+)
+def test_the_reward_of_an_end_is_where_the_end_is(tmp_path: Path, done: str, last: float) -> None:
+    movie(tmp_path / "x.mp4", 4)
+    lines = [f"1,{r},{d}\n" for r, d in zip((0, 1, 2, 9), done, strict=False)]
+    text(tmp_path / "x.csv", "action,reward,done\n" + "".join(lines))
+    (episode,) = read(opened(tmp_path))
+    assert episode.terminal is ("1" in done)
+    assert episode.reward is not None
+    assert episode.reward.tolist() == [0, 0, 1, last]
+
+
+@pytest.mark.parametrize(
     "name", ["x.csv", "x.CSV", "x.tsv", "x.actions.csv", "x_actions.csv", "x.mp4.csv", "actions.csv", "x.npy", "x.npz"]
 )
 def test_a_table_is_found_by_its_name(tmp_path: Path, name: str) -> None:

@@ -81,7 +81,8 @@ class Cutter:
         if self.rows.reward is not None:
             reward = np.zeros(len(at), np.float32)
             if len(at) > 1:
-                stop = total if total is not None else taken[-1] + 1
+                # What a last row says led to a frame that nobody has; where the world ended by it, so did its reward.
+                stop = taken[-1] + 1 if total is None else len(self.reward) if self.rows.last_ends else total
                 reward[1:] = np.add.reduceat(self.reward[at[0] + 1 : stop], at[:-1] - at[0])
             episode.reward = reward
         if self.rows.ended is not None:

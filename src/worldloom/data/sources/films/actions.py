@@ -54,6 +54,8 @@ class Rows:
     """(rows,) float64."""
     ended: bool | None
     """Whether the last row truly ended the recording; None where no column says."""
+    last_ends: bool = False
+    """Whether it is the very last row that says so: of the last frame's own action, if every frame has a row."""
 
     def paired(self, frames: int, control: Control | None, config: ImportConfig, where: str) -> tuple[np.ndarray, ...]:
         """(frames, *shape) actions that led to each frame, and (frames,) rewards of arriving there (0 where nothing
@@ -114,9 +116,8 @@ def read_rows(table: Table, config: ImportConfig) -> Rows:
             reward = reward[:-1]
         if not np.isfinite(reward).all():
             raise DataError(f"{table.where}: the reward in row {np.flatnonzero(~np.isfinite(reward))[0]} is no number.")
-    return Rows(
-        table.where, len(range(rows)[keep]), action, names, reward, _ended(table, low, rows, config.rule == "next")
-    )
+    ended, last = _ended(table, low, rows, config.rule == "next")
+    return Rows(table.where, len(range(rows)[keep]), action, names, reward, ended, last)
 
 
 def _chosen(table: Table, low: dict[str, str], config: ImportConfig) -> list[str]:
@@ -173,12 +174,13 @@ def _numbers(table: Table, low: dict[str, str], names: Iterable[str], rows: int)
     return None
 
 
-def _ended(table: Table, low: dict[str, str], rows: int, following: bool) -> bool | None:
+def _ended(table: Table, low: dict[str, str], rows: int, following: bool) -> tuple[bool | None, bool]:
+    """(:attr:`Rows.ended`, :attr:`Rows.last_ends`)."""
     cut = _numbers(table, low, CUT, rows)
     true, end = _numbers(table, low, TRUE_END, rows), _numbers(table, low, END, rows)
     done = true if true is not None else end
     if done is None or not rows:
-        return None if cut is None or not rows or not cut[-1] > 0 else False
+        return (None if cut is None or not rows or not cut[-1] > 0 else False), False
     at = np.flatnonzero(done > 0)
     last = rows - 2 if following else rows - 1  # of as many rows as frames, the last but one led to the last frame
     if len(at) and at[0] < last:
@@ -187,8 +189,8 @@ def _ended(table: Table, low: dict[str, str], rows: int, following: bool) -> boo
             "cut it into one file for each."
         )
     if true is None and cut is not None and bool((cut[max(0, last) :] > 0).any()):
-        return False
-    return len(at) > 0
+        return False, False
+    return len(at) > 0, len(at) > 0 and bool(at[0] == rows - 1)
 
 
 def _counts_up(table: Table, low: dict[str, str]) -> None:

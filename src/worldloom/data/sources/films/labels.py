@@ -206,7 +206,9 @@ class Labels:
                 said.append(f"For example {next(iter(self.rows))}: row {t} ({', '.join(pairs[:4])}{more}) -> frame 1.")
         both = [n for n, there in (("rewards", rows.reward), ("ends", rows.ended)) if there is not None]
         if both:
-            said.append(f"The tables also tell the {' and '.join(both)}, paired like the actions.")
+            last = " An end (and its reward) in the last frame's own row counts for that frame."
+            last = last if rows.ended is not None and self.config.rule == "next" else ""
+            said.append(f"The tables also tell the {' and '.join(both)}, paired like the actions.{last}")
         return said
 
     def _problem(self, name: str, error: WorldloomError | str, kind: str) -> None:
