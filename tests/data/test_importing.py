@@ -176,7 +176,7 @@ def test_a_source_that_grew_is_split_as_it_was_begun_and_that_is_said(toys: Path
     (toys / "a.toy").unlink()
     said: list[str] = []
     import_data(toys, tmp_path / "out", ImportConfig(length=10), say=said.append)
-    assert any("held-out episodes are pieces of the same recordings" in line for line in said)
+    assert any("Held-out episodes may come from the same recordings" in line for line in said)
     assert any("1 of these recordings are no longer in" in line for line in said)
 
 

@@ -127,8 +127,8 @@ def import_data(
     rate = f", {frames / seconds:,.0f} frames/s" if frames and seconds > 0 else ""
     if by == "piece" and len(dataset) > len(source.items):
         say(
-            "The held-out episodes are pieces of the same recordings that are trained on; an import that begins with "
-            f"{WHOLE} recordings or more holds out whole ones."
+            "Held-out episodes may come from the same recordings as those that are trained on; an import that begins "
+            f"with {WHOLE} recordings or more holds out whole ones."
         )
     say(f"{out}: {added} episodes added, {len(dataset)} in all, {dataset.frames:,} frames ({seconds:.1f} s{rate}).")
     return dataset

@@ -54,6 +54,17 @@ def test_pictures_come_in_natural_order(tmp_path: Path, suffix: str) -> None:
     assert seen(read(quick)) == list(range(12))  # pictures carry no times: the rate is theirs, nothing is left out
 
 
+def test_numbers_that_skip_are_told(tmp_path: Path) -> None:
+    folder(tmp_path / "whole", 6)
+    folder(tmp_path / "lost", 9)
+    (tmp_path / "lost" / "f4.png").unlink()
+    folder(tmp_path / "thin", 9)
+    for t in (1, 3, 5, 7):  # every second frame was kept
+        (tmp_path / "thin" / f"f{t}.png").unlink()
+    (note,) = [n for n in opened(tmp_path).notes if "missing" in n]
+    assert note == "Are frames missing? Numbers skip in lost (3 to 5)."
+
+
 def test_every_folder_with_pictures_is_a_recording(tmp_path: Path) -> None:
     for name, count in (("ep10", 3), ("ep2", 2), ("deep/er", 4), (".hidden", 5)):
         folder(tmp_path / name, count)

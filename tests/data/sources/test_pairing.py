@@ -74,5 +74,5 @@ def test_bad_actions_are_refused(bad: list[np.ndarray]) -> None:
 def test_numbers_beyond_float32_are_refused() -> None:
     control = Control("continuous", (1,))
     assert pair(np.array([[3e38], [0]]), 2, control, "next", "t")[1] == np.float32(3e38)
-    with pytest.raises(DataError, match=r"t: .*float32"):
+    with pytest.raises(DataError, match=r"t: row 0 .*float32"):
         pair(np.array([[1e39], [0]]), 2, control, "next", "t")

@@ -102,6 +102,7 @@ def test_without_a_header(tmp_path: Path) -> None:
         ("", "empty"),
         ("   \n\n", "empty"),
         ("action\n", "no rows"),
+        ("start\nleft\nright\nleft\n", "is 'start' in the first line the name"),  # wrong, all would move by a row
         ("action\n1,2\n", "line 2 has 2 cells, the first line 1"),
         ("a,a\n1,2\n", "two columns are named 'a'"),
         ("tür\n1\n".encode("latin-1"), "not in UTF-8 (byte 0xfc at 1)"),

@@ -34,8 +34,13 @@ def pair(
         actions = actions.astype(np.int64)
     with np.errstate(over="ignore"):
         out[1:] = actions[: frames - 1] if pairing == "next" else actions[1:]
-    if not np.isfinite(out).all():
-        raise DataError(f"{where}: a number is infinite, or so large that float32 can't hold it. Scale the column.")
+    bad = np.flatnonzero(~np.isfinite(out.reshape(frames, -1)).all(1))
+    if len(bad):
+        row = bad[0] - (pairing == "next")
+        raise DataError(
+            f"{where}: row {row} (counted from 0) holds a number that is infinite, or so large that float32 can't hold "
+            "it. Mend or scale the column."
+        )
     return out
 
 

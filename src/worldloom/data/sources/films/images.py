@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,7 @@ class ImagesSource(Recordings):
     def __init__(self, path: Path, config: ImportConfig):
         super().__init__(path, config)
         self._files: dict[str, list[Path]] = {}
-        found, every = [], []
+        found, every, lacking = [], [], []
         folders = [
             (at, [at / n for n in names if Path(n).suffix.lower() in SUFFIXES]) for at, names in files_under(path)
         ]
@@ -64,11 +65,17 @@ class ImagesSource(Recordings):
                 self.problems.append(Problem(name, str(error), "corrupt"))
                 continue
             self._files[name] = pictures
+            gaps = _skipped([p.stem for p in pictures])
+            if gaps:
+                lacking.append(f"{name} ({gaps})")
             parent, called = (at.parent, at.name) if at != path else (path.resolve().parent, path.resolve().name)
             calls = [(at, "actions"), (at, called), (parent, called)]
             rate = config.fps or RATE
             found.append(Found(name, at, sizes, rate, len(pictures), True, calls))
         self._settle(found, every, "folder of pictures")
+        if lacking:
+            more = f" and {len(lacking) - 4} more" if len(lacking) > 4 else ""
+            self.notes.append(f"Are frames missing? Numbers skip in {', '.join(lacking[:4])}{more}.")
         if config.fps is None:
             self.notes.insert(1, f"Nothing says how fast the pictures were taken: {RATE:g} a second assumed (--fps).")
 
@@ -104,6 +111,19 @@ class _InOrder:
 
     def check(self) -> None:
         """They carry no times."""
+
+
+def _skipped(stems: list[str]) -> str:
+    """Where the numbers at the end of names skip more than they usually do, in words; empty where they do not."""
+    found = [re.search(r"(\d{1,18})$", stem) for stem in stems]
+    numbers = np.array([int(m[1]) for m in found if m], np.int64)
+    if len(numbers) < len(stems) or len(stems) < 3:
+        return ""
+    steps = np.diff(numbers)
+    wide = np.flatnonzero(steps > 1.5 * np.median(steps))
+    if not len(wide):
+        return ""
+    return f"{numbers[wide[0]]} to {numbers[wide[0] + 1]}" + (f", {len(wide)} times" if len(wide) > 1 else "")
 
 
 def _size(file: Path, where: str) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from worldloom.data.sources.arrays.files import OBJECTS, NpzFile
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz", ".npy")
 """What can be read as a table."""
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(e[+-]?\d+)?\s*", re.IGNORECASE)
+_TITLES = frozenset({"key", "keys", "button", "buttons", "control", "controls", "move", "command", "choice", "input"})
 _TRUTH = {"true": 1, "false": 0}
 
 
@@ -149,6 +150,11 @@ def _header(rows: list[list[str]], where: str) -> tuple[list[str], list[list[str
     first = rows[0]
     words = [cell for cell in first if cell and not _is_number(cell)]
     again = len(first) == 1 and any(row == rows[0] for row in rows[1:])  # a lone column of choices: "left", "left", ...
+    if len(first) == 1 and words and not again and not _titled(first[0]) and any(map(_is_word, rows[1:])):
+        raise DataError(
+            f"{where}: is {first[0]!r} in the first line the name of the column, or the first action? Name the column: "
+            "put a line 'action' above, or in its place."
+        )
     if words and not again and not all(w.lower() in _TRUTH for w in words):
         twice = sorted({name for name in first if name and first.count(name) > 1})
         if twice:
@@ -159,6 +165,15 @@ def _header(rows: list[list[str]], where: str) -> tuple[list[str], list[list[str
     if width - counts == 1:
         return (["frame"] if counts else []) + ["action"], rows
     return (["frame"] if counts else []) + [f"action_{i}" for i in range(width - counts)], rows
+
+
+def _titled(cell: str) -> bool:
+    """Whether the first line of a column of words is surely its name."""
+    return cell.casefold().startswith("action") or cell.casefold() in _TITLES
+
+
+def _is_word(row: list[str]) -> bool:
+    return row[0] != "" and not _is_number(row[0]) and row[0].lower() not in _TRUTH
 
 
 def _is_number(cell: str) -> bool:
