@@ -10,7 +10,9 @@ from toys_to_inspect import SPEC, good, spoiled
 
 from worldloom.contract import Control, Sensor, Spec
 from worldloom.data import DatasetWriter, Episode
+from worldloom.data.importing import import_data
 from worldloom.data.inspecting import InspectConfig, Inspection, Problem, inspect_data, inspect_episodes
+from worldloom.data.inspecting.reading import open_path
 from worldloom.data.sources import ImportConfig
 
 FAST = InspectConfig(align=False)
@@ -293,3 +295,12 @@ def test_a_source_is_judged_by_the_split_that_an_import_would_make(tmp_path: Pat
 
     assert "one recording in several splits" in kinds(5)
     assert "one recording in several splits" not in kinds(12)  # from ten on whole recordings are held out
+
+
+def test_no_pairing_is_advised_where_the_files_decide_it(tmp_path: Path) -> None:
+    first = np.arange(20) == 0
+    np.savez(tmp_path / "e.npz", state=np.zeros((20, 2)), action=np.arange(20) % 3, is_first=first)
+    assert open_path(tmp_path).pairing == ""  # already read as DreamerV2's: 'same' would change nothing
+    assert open_path(tmp_path, ImportConfig(pairing="next")).pairing == "next"
+    import_data(tmp_path, tmp_path / "out", say=lambda _: None)
+    assert open_path(tmp_path / "out").pairing == ""

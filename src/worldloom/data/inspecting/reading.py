@@ -64,7 +64,7 @@ class Opened:
     collected: bool = False
     """Whether this library collected it, so that actions stand where they belong."""
     pairing: str = ""
-    """By which rule the actions were paired, where they were imported."""
+    """By which rule the actions were paired, where they were imported and that is known."""
     dataset: Dataset | None = None
     source: Source | None = None
 
@@ -93,7 +93,7 @@ def open_path(path: str | Path, config: ImportConfig | None = None, *, verify: b
             {},
             list(source.notes),
             list(source.problems),
-            pairing=source.config.rule if source.spec.action is not None else "",
+            pairing=_rule(source.format, source.config.pairing) if source.spec.action is not None else "",
             source=source,
         )
     dataset = Dataset(path)
@@ -119,9 +119,18 @@ def open_path(path: str | Path, config: ImportConfig | None = None, *, verify: b
         problems,
         verified,
         collected="world" in dataset.info,
-        pairing=str(settings.get("pairing", "")).replace("auto", "next") if isinstance(settings, dict) else "",
+        pairing=_rule(imported.get("format"), settings.get("pairing"))
+        if imported and isinstance(settings, dict)
+        else "",
         dataset=dataset,
     )
+
+
+def _rule(format: Any, pairing: Any) -> str:
+    """``next`` or ``same``; empty where the files themselves decided (or Minari's rule, which nothing changes)."""
+    if format == "minari" or (pairing == "auto" and format in ("npz", "hdf5")):
+        return ""
+    return "same" if pairing == "same" else "next"
 
 
 def from_episodes(spec: Spec, episodes: Sequence[Episode], path: str = "episodes") -> Opened:
