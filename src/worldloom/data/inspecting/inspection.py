@@ -21,6 +21,7 @@ from worldloom.data.inspecting.shift import Finding, ShiftConfig, find_shift
 from worldloom.data.inspecting.tallies import Tally, tally_actions, tally_lengths, tally_rewards
 from worldloom.data.sources import ImportConfig, Problem
 
+_KEPT = 2**29  # bytes of frames that are kept for the misalignment finder, but at least 500 frames
 _ORDER = {"error": 0, "warning": 1, "remark": 2}
 
 
@@ -121,7 +122,8 @@ def _inspect(opened: Opened, entries: Any, config: InspectConfig) -> Inspection:
     problems = opened.problems
     digests: list[Digest] = []
     strips: list[Strip] = []
-    pieces = _Pieces(np.random.default_rng([config.seed, 2]))
+    size = sum(int(np.prod(s.shape)) * (1 if s.kind == "image" else 4) for s in spec.shown.values())
+    pieces = _Pieces(np.random.default_rng([config.seed, 2]), min(5000, max(500, _KEPT // max(1, size))))
     for entry in entries:
         try:
             entry.episode.check(spec)
@@ -196,8 +198,8 @@ def _repeated(digests: list[Digest]) -> float:
 class _Pieces:
     """A bounded choice of runs of frames for the misalignment finder, kept in memory with their pictures."""
 
-    def __init__(self, rng: np.random.Generator, frames: int = 5000, longest: int = 500):
-        self.rng, self.frames, self.longest = rng, frames, longest
+    def __init__(self, rng: np.random.Generator, frames: int):
+        self.rng, self.frames, self.longest = rng, frames, frames // 10
         self.kept: list[tuple[int, int, Episode]] = []
 
     def add(self, number: int, entry: Entry) -> None:

@@ -24,7 +24,8 @@ class ImportConfig:
     """Where pictures differ in shape from ``size`` or from each other: ``strict`` is an error that says so, ``crop``
     cuts the middle out, ``pad`` adds black, ``stretch`` distorts."""
     fps: float | None = None
-    """Frames a second in the dataset; by default those of the source. Frames are left out or repeated, not blended."""
+    """Frames a second in the dataset; by default those of the source. Of videos and LeRobot datasets frames are left
+    out or repeated, not blended; where a source carries no times, this is the rate it has."""
     pairing: Literal["auto", "next", "same"] = "auto"
     """What row t of a table of actions means. ``next``: the action taken after seeing frame t, which led to frame t+1
     (what recorders of robots and games write). ``same``: the action that led to frame t. ``auto``: ``next``, unless a
