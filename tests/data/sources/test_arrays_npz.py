@@ -278,3 +278,8 @@ def test_pickles_are_never_opened(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="never unpickled"):
         open_source(tmp_path / "e.npz")
     assert not marker.exists()
+
+
+def test_a_folder_without_its_files_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no file that ends in \.npz"):
+        open_source(tmp_path, format="npz")

@@ -61,6 +61,7 @@ def test_numbers_that_skip_are_told(tmp_path: Path) -> None:
     folder(tmp_path / "thin", 9)
     for t in (1, 3, 5, 7):  # every second frame was kept
         (tmp_path / "thin" / f"f{t}.png").unlink()
+    assert opened(tmp_path).notes[0].startswith("3 folders of pictures, ")
     (note,) = [n for n in opened(tmp_path).notes if "missing" in n]
     assert note == "Are frames missing? Numbers skip in lost (3 to 5)."
 

@@ -388,3 +388,4 @@ def test_rewards_and_ends_count_only_where_all_tell_them(tmp_path: Path) -> None
     assert [e.reward for e in episodes] == [None, None]
     assert [e.terminal for e in episodes] == [True, False]
     assert any("tell the ends" in note for note in source.notes)
+    assert "Left out: the rewards, which 1 of 2 tables do not tell (b.csv, say)." in source.notes

@@ -94,6 +94,8 @@ class ArraysSource(Source):
     def _find(self) -> list[Track]:
         paths = [self.path] if self.path.is_file() else list(files_in(self.path, self.suffixes))
         found: list[Track] = []
+        if not paths:
+            raise DataError(f"{self.path} holds no file that ends in {' or '.join(sorted(self.suffixes))}.")
         for path in paths:
             where = path.name if path == self.path else path.relative_to(self.path).as_posix()
             try:

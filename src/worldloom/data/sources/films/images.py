@@ -72,7 +72,7 @@ class ImagesSource(Recordings):
             calls = [(at, "actions"), (at, called), (parent, called)]
             rate = config.fps or RATE
             found.append(Found(name, at, sizes, rate, len(pictures), True, calls))
-        self._settle(found, every, "folder of pictures")
+        self._settle(found, every, "folder of pictures", "folders of pictures")
         if lacking:
             more = f" and {len(lacking) - 4} more" if len(lacking) > 4 else ""
             self.notes.append(f"Are frames missing? Numbers skip in {', '.join(lacking[:4])}{more}.")

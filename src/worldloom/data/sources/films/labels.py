@@ -51,6 +51,8 @@ class Labels:
         self.problems: list[Problem] = []
         self.rows: dict[str, Rows] = {}
         """Name of a recording to what its table says; empty for plain video."""
+        self.partial: list[str] = []
+        """What only some tables tell, a line each."""
         self.good, self.control, self.notes = self._tabled(found)
         """Recordings that can be used; the action, or None; what to tell the user."""
 
@@ -84,7 +86,7 @@ class Labels:
                     self._problem(f.name, error, "rows")
                     del rows[f.name]
         self.rows = rows
-        return [f for f in good if f.name in rows], control, said + self._said(control)
+        return [f for f in good if f.name in rows], control, said + self._said(control) + self.partial
 
     def _read_tables(self, found: list[Found]) -> tuple[dict[str, Rows], set[str], list[str]]:
         """What the tables say, the recordings whose table is broken (told as problems), and notes."""
@@ -158,9 +160,9 @@ class Labels:
 
     def _control(self, rows: dict[str, Rows]) -> tuple[Control | None, dict[str, Rows]]:
         """The control that fits all tables, and the rows, words made numbers; rewards and ends known of all or none."""
-        if not all(r.reward is not None for r in rows.values()):
+        if self._some(rows, "rewards", [r.where for r in rows.values() if r.reward is None]):
             rows = {name: replace(r, reward=None) for name, r in rows.items()}
-        if not all(r.ended is not None for r in rows.values()):
+        if self._some(rows, "ends", [r.where for r in rows.values() if r.ended is None]):
             rows = {name: replace(r, ended=None) for name, r in rows.items()}
         parts = [r.action for r in rows.values() if r.action is not None]
         if not parts:
@@ -180,6 +182,14 @@ class Labels:
         kind = self.config.actions
         assert kind != "none"  # asked for above
         return infer_control(parts, next(iter(rows.values())).names, kind, str(self.path)), rows
+
+    def _some(self, rows: dict[str, Rows], what: str, lacking: list[str]) -> bool:
+        """Whether some tables lack something; notes it where others have it."""
+        if 0 < len(lacking) < len(rows):
+            self.partial.append(
+                f"Left out: the {what}, which {len(lacking)} of {len(rows)} tables do not tell ({lacking[0]}, say)."
+            )
+        return bool(lacking)
 
     def _said(self, control: Control | None) -> list[str]:
         rows = next(iter(self.rows.values()), None)

@@ -39,18 +39,19 @@ class Recordings(Source):
 
     # ------------------------------------------------------------------------------------------------- listing
 
-    def _settle(self, found: list[Found], every: list[str], what: str) -> None:
+    def _settle(self, found: list[Found], every: list[str], what: str, many: str) -> None:
         """Decide on size, rate and control, from what was found; says so in the notes.
 
-        every: names of all that lies there, what can't be used too. what: one's name."""
+        every: names of all that lies there, what can't be used too. what, many: what one is called, and several.
+        """
         good = self._shaped(found)
         good, rate = self._timed(good)
         labels = Labels(self.path, self.config, good, every, self._about.action if self._about else None)
         good, self._rows, control = labels.good, labels.rows, labels.control
         self.problems += labels.problems
         if not good:
-            first = self.problems[0] if self.problems else Problem(str(self.path), f"holds no {what}s.")
-            raise DataError(f"{self.path} holds no {what}s that can be used. {first.where}: {first.what}")
+            first = self.problems[0] if self.problems else Problem(str(self.path), f"holds no {many}.")
+            raise DataError(f"{self.path} holds no {many} that can be used. {first.where}: {first.what}")
         size = next(iter(self._fits.values())).size
         sensor = next(iter(self._about.images), "camera") if self._about else "camera"
         given = {} if control is None else {"action": control}
@@ -59,7 +60,7 @@ class Recordings(Source):
         self.items = [Item(f.name, f.frames) for f in good]
         known = [f.frames for f in good if f.frames is not None]
         frames = f", {sum(known):,} frames" if len(known) == len(good) else ""
-        self.notes.insert(0, f"{len(good)} {what}{'s' if len(good) > 1 else ''}{frames} at {rate:.6g} frames a second.")
+        self.notes.insert(0, f"{len(good)} {many if len(good) > 1 else what}{frames} at {rate:.6g} frames a second.")
         self.notes.insert(1, self._sizes_note(good, size))
         self.notes += labels.notes
 

@@ -83,7 +83,7 @@ class VideoSource(Recordings):
                 self.problems.append(Problem(name, str(error), error.kind))
         if path.is_file():  # a table that numbers the recordings of its folder counts its neighbours too
             every = sorted((shown(p.name) for p in path.parent.iterdir() if _counts(p)), key=natural)
-        self._settle(found, every, "video")
+        self._settle(found, every, "video", "videos")
         if config.fps is not None:
             rates = sorted({f"{f.rate:.4g}" for f in self._found.values()})
             if rates != [f"{config.fps:.4g}"]:
