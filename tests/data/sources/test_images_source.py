@@ -218,5 +218,5 @@ def test_what_counts_as_pictures(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(stamp(0)).save(buffer, "PNG")
     (tmp_path / "a" / "f0.png").write_bytes(buffer.getvalue())
-    with pytest.raises(DataError, match="holds no folder of pictures"):
+    with pytest.raises(DataError, match="holds no folders of pictures"):
         opened(tmp_path / "b")
