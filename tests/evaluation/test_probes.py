@@ -211,6 +211,7 @@ def test_probes_are_found_by_name(monkeypatch):
     assert [p.name for p in find_probes(["inside,second", "test_probes:bad_name", clash])] == [
         "inside", "second", "bad_name", "clash",
     ]  # fmt: skip
+    assert [p.name for p in find_probes("inside,second")] == ["inside", "second"]
     for given, says in (
         (["insight"], "Did you mean 'inside'"),
         (["nothing"], "Probes: inside, second"),

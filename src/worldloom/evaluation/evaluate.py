@@ -48,7 +48,7 @@ def evaluate(
     device: str = "auto",
     progress: Callable[[str], None] | None = print,
     kind: type[WorldModel] | None = None,
-    probes: Sequence[str | Probe | ProbeFunction] = (),
+    probes: str | Sequence[str | Probe | ProbeFunction] = (),
 ) -> dict[str, Any]:
     """Measure a run on the test split of its dataset; returns the contents of report.json (see docs/report.md).
 

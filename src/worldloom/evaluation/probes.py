@@ -239,10 +239,10 @@ def probe(
     return wrap if run is None else wrap(run)
 
 
-def find_probes(given: Sequence[str | Probe | ProbeFunction]) -> list[Probe]:
+def find_probes(given: str | Sequence[str | Probe | ProbeFunction]) -> list[Probe]:
     """Probes by name (of ours, or ``module:function`` of the user's; commas part several), or given as they are."""
     found: list[Probe] = []
-    for one in given:
+    for one in [given] if isinstance(given, str) else given:
         if isinstance(one, str):
             found += [_named(name.strip()) for name in one.split(",") if name.strip()]
         else:
