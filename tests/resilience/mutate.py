@@ -101,7 +101,7 @@ def change(value: Any, rng: random.Random) -> Any:
             parent.insert(last, copy.deepcopy(rng.choice(parent)))
     elif kind == 5:
         parent[last] = [old] if rng.random() < 0.5 else {"x": old}
-    elif kind == 6 and isinstance(old, (int, float)) and not isinstance(old, bool):
+    elif kind == 6 and isinstance(old, (int, float)) and not isinstance(old, bool) and abs(old) < 2**100:
         parent[last] = rng.choice([-old, old + 1, old * 2**40, float(old), str(old), old * 10**20])
     else:
         other = rng.choice(places(value)[1:])

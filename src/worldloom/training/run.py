@@ -107,7 +107,8 @@ class RunFolder:
                     raise
                 found = checkpoint.meta["config"]
                 say(f"{error} Its copy in the checkpoint of step {checkpoint.step} is used.")
-            if not isinstance(found, dict) or not {"train", "model", "data", "resolved"} <= found.keys():
+            sections = ("train", "model", "data", "resolved", "versions")
+            if not isinstance(found, dict) or not all(isinstance(found.get(name), dict) for name in sections):
                 raise WorldloomError(f"{self.config_file} is not the config.json of a run. Choose another --out.")
             if found.get("format") != FORMAT:
                 raise WorldloomError(
