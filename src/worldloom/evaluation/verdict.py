@@ -9,6 +9,9 @@ from worldloom.evaluation.schema import Figure, Verdict
 LEAST_ACTION_GAIN = 0.05
 """dB. A difference between true and wrong actions below this is too small for anyone to see, however sure it is."""
 
+MOST_LOST = 0.1
+"""Share of objects that may be lost while a dream still counts as believable: a median does not see them."""
+
 
 def number(x: float | None, unit: str = "") -> str:
     """A number for reading: three significant digits, shares as per cent, a dash for none."""
@@ -28,6 +31,13 @@ def believable(curve: Sequence[float | None], limit: float) -> int:
     return len(curve)
 
 
+def _behind(dreamed: float | None, still: float | None) -> float | None:
+    """1 where standing still comes as close as the dream (within a tenth of a pixel all is close), 0 where not."""
+    if dreamed is None or still is None:
+        return None if dreamed is None else 0.0
+    return float(dreamed > 0.1 and dreamed >= still)
+
+
 def _at(figure: Figure, horizon: str, name: str = "") -> float | None:
     values = figure.baselines.get(name) if name else figure.value
     return values.get(horizon) if isinstance(values, dict) else None
@@ -44,14 +54,26 @@ def judge(figures: dict[str, Figure], radius: float | None) -> Verdict:
     total = len(gain.value)
     position = figures.get("position_error_px")
     if position is not None and radius is not None and position.curve is not None:
-        frames = believable(position.curve.value, radius)
+        near = believable(position.curve.value, radius)
+        lost = figures["position_lost"].curve
+        kept = believable(lost.value, MOST_LOST) if lost is not None else total
+        still = position.curve.baselines["copy_last"]
+        beats = believable([_behind(d, s) for d, s in zip(position.curve.value, still, strict=True)], 0.0)
+        frames = min(near, kept, beats)
         size = f"one radius ({radius:.1f} px)"
+        broken = "objects are off by more than " + size
+        if frames == kept < near:
+            broken = f"more than {number(MOST_LOST, '%')} of the objects are lost"
+        elif frames == beats < near:
+            broken = "standing still comes as close"
         if frames == 0:
-            headline = f"Not believable for a single frame: objects are off by more than {size} at once."
+            headline = f"Not believable for a single frame: {broken} at once."
         elif frames == total:
             headline = f"Believable for all {total} frames measured: the median position error stays under {size}."
-        else:
+        elif frames == near:
             headline = f"Believable for about {_frames(frames)}: the median position error stays under {size}."
+        else:
+            headline = f"Believable for about {_frames(frames)}: then {broken}."
         points += _object_points(figures, position)
         points.append(f"By PSNR it is surely better than repeating the last frame {_span(ahead, total)}.")
     elif ahead == 0:

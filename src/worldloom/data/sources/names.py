@@ -13,7 +13,7 @@ _DIGITS = re.compile(r"(\d{1,18})")  # of longer numbers Python refuses to make 
 def natural(name: str) -> tuple[object, ...]:
     """A key by which ``ep2`` sorts before ``ep10``; capitals count only where nothing else differs."""
     parts = _DIGITS.split(name.casefold())
-    return (*((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts), name)
+    return (*((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts), (-1, 0, name))
 
 
 def shown(name: str) -> str:
