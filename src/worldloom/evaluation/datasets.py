@@ -26,7 +26,7 @@ def find_data(run: Path, config: Mapping[str, Any], data: str | Path | None) -> 
     named = section.get("path") if isinstance(section, Mapping) else None
     if isinstance(named, list) and named:
         named = named[0]
-    if not named:
+    if not isinstance(named, str) or not named:
         raise WorldloomError(
             f"{run} does not say which dataset it was trained on (no config.json with data.path). Give one by --data."
         )
@@ -56,7 +56,8 @@ def open_data(run: Path, config: Mapping[str, Any], data: str | Path | None) -> 
     resized, its actions sent to the common ones.
     """
     dataset = Dataset(find_data(run, config, data))
-    section = config.get("data") or {}
+    section = config.get("data")
+    section = section if isinstance(section, Mapping) else {}
     parts = section.get("parts")
     if not parts:
         trained = section.get("fingerprint")
