@@ -19,9 +19,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def films(folder: Path, count: int = 12, length: int = 60, late: bool = False) -> None:
+def films(folder: Path, count: int = 12, length: int = 60, late: bool = False, seed: int = 0) -> None:
     """A square that actions push left and right; ``late``: a row holds the action that led to its frame."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     folder.mkdir()
     for n in range(count):
         x, pushes = 28, rng.integers(0, 3, length)
@@ -59,8 +59,13 @@ def test_actions_that_are_a_row_late_are_found_and_not_trained_on(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     films(here / "late", late=True)
-    assert main(["data", "import", "late", "--out", "data"]) == 0
-    assert "Import with --pairing same" in capsys.readouterr().out
+    assert main(["data", "import", "late", "--out", "data"]) == 1
+    said = capsys.readouterr()
+    assert "Import with --pairing same" in said.out
+    assert "Next" not in said.out
+    assert main(["train", "--debug", "--steps", "2", "--data", "data", "--out", "refused"]) == 2
+    assert main(["data", "import", "late", "--out", "data", "--pairing", "same"]) == 2
+    assert "Delete data" in capsys.readouterr().err
     assert main(["data", "inspect", "data", "--html", "page.html", "--sheet", "sheet.png"]) == 1
     assert "misaligned actions" in Path("page.html").read_text(encoding="utf-8")
     assert Path("sheet.png").stat().st_size > 1000
@@ -74,6 +79,21 @@ def test_actions_that_are_a_row_late_are_found_and_not_trained_on(
     assert main([*train, "--out", "right"]) == 2  # taken up again, but to be read otherwise
     assert "--pairing same -> auto" in capsys.readouterr().err
     assert main(["data", "inspect", "right/data"]) == 0
+
+
+def test_folders_of_any_names_are_read_in_order_and_pictures_beside_videos_are_told(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "films").mkdir()
+    for seed, folder in enumerate(("run", "run2", "run10", "a", "a1")):
+        films(here / "films" / folder, count=1, length=12, seed=seed)
+    write_video(here / "films" / "still.png", np.zeros((1, 32, 32, 3), np.uint8))
+    assert main(["data", "import", "films", "--out", "d"]) == 0
+    said = capsys.readouterr().out
+    assert "Left out: 1 pictures (still.png" in said
+    assert "Whether actions stand beside the frames they led to can't be told" in said
+    sources = [str(Dataset("d").info_of(n)["source"]).split("/")[0] for n in range(5)]
+    assert sources == ["a", "a1", "run", "run2", "run10"]
 
 
 def test_mistakes_are_one_sentence(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,7 +113,9 @@ def _import(args: list[str]) -> int:
             workers=flags.workers,
             progress=progress,
         )
-    look_over(flags.out)
+    if look_over(flags.out):
+        print(f"The errors above are in the data: see `worldloom data inspect {flags.out}`. Training refuses them.")
+        return 1
     print(f"Next: worldloom data inspect {flags.out}; worldloom train --data {flags.out} --out RUN")
     return 0
 

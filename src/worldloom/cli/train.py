@@ -13,6 +13,7 @@ import tyro
 from worldloom.cli.common import model_class, parse, take
 from worldloom.cli.mix import MixFlags, mixing, spec_of, take_all
 from worldloom.contract import WorldloomError
+from worldloom.files import read_json
 
 HELP = """worldloom train RECIPE --out RUN         a recipe, from the world to the model (worldloom recipes lists them)
 worldloom train --env ENV --out RUN      your environment: collects, then trains
@@ -129,7 +130,11 @@ def train(args: list[str]) -> int:
     summary = run_recipe(recipe, flags.out, data=flags.data, mix=mix, **how)
     print(f"{flags.out}: {summary.steps} steps in {summary.train_seconds:.0f} s.")
     again = f" --model {flags.own_model}" if flags.own_model else ""
-    print(f"Next: worldloom imagine {flags.out}{again} --out dream.mp4; worldloom evaluate {flags.out}{again}")
+    shown = read_json(flags.out / "config.json", sealed=True)["model"]["spec"]["shown"]
+    if any(sensor["kind"] == "image" for sensor in shown.values()):
+        print(f"Next: worldloom imagine {flags.out}{again} --out dream.mp4; worldloom evaluate {flags.out}{again}")
+    else:
+        print("It dreams numbers and no pictures: in Python worldloom.imagine and worldloom.DreamEnv use it.")
     return 0
 
 

@@ -180,8 +180,8 @@ def _stored(out: Path, source: Source, info: dict[str, Any]) -> dict[str, list[i
     changed = _changes(found, info)
     if changed:
         raise DataError(
-            f"{out} was imported otherwise (then -> now): {'; '.join(changed)}. Choose another --out, or give what it "
-            "was begun with."
+            f"{out} was imported otherwise (then -> now): {'; '.join(changed)}. Delete {out}, choose another place, "
+            "or give what it was begun with."
         )
     if spec.to_json() != source.spec.to_json():
         raise DataError(

@@ -115,7 +115,10 @@ def open_data(
     from worldloom.data.importing import changed_settings, import_data, imported_from
 
     if (data / "dataset.json").is_file():
-        return Dataset(data)
+        dataset = Dataset(data)
+        if "import" in dataset.info and not begun:
+            _refuse_wrong(data, data, force, say)
+        return dataset
     if begun and imported_from(own) == data.resolve():
         changed = changed_settings(own, config)
         if changed and not force:
@@ -126,11 +129,16 @@ def open_data(
         return Dataset(own)  # the run has begun: recordings that were added, or are gone, do not concern it
     with progress_bar("recordings") as progress:
         dataset = import_data(data, own, config, skip_bad=skip_bad, say=say, progress=progress)
-    if look_over(own, say) and not force:
-        raise WorldloomError(
-            f"{data} has the errors above. Mend them (see docs/inspect.md), or train on it by --force."
-        )
+    _refuse_wrong(data, own, force, say)
     return dataset
+
+
+def _refuse_wrong(data: Path, imported: Path, force: bool, say: Callable[[str], None]) -> None:
+    if look_over(imported, say) and not force:
+        again = "" if imported == data else f" What was imported lies in {imported}: delete it to import otherwise."
+        raise WorldloomError(
+            f"{data} has the errors above. Mend them (see docs/inspect.md), or train on it by --force.{again}"
+        )
 
 
 def look_over(folder: Path, say: Callable[[str], None] = print) -> int:
@@ -138,6 +146,8 @@ def look_over(folder: Path, say: Callable[[str], None] = print) -> int:
     from worldloom.data.inspecting import InspectConfig, inspect_data
 
     found = inspect_data(folder, InspectConfig(sample=50, frames=6000, verify=False))
+    if found.spec.action is not None and found.alignment.verdict == "unclear":
+        say(f"Whether actions stand beside the frames they led to can't be told: {found.alignment.why}.")
     for problem in found.problems:
         if problem.severity != "remark":
             say(f"{problem.severity}: {problem.kind}: {problem.where}: {problem.what}")

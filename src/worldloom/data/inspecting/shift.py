@@ -80,8 +80,8 @@ def find_shift(spec: Spec, episodes: Sequence[Episode], config: ShiftConfig | No
     rows = sum(stop - start - 2 * _REACH - 1 for _, start, stop in pieces)
     if rows < _FEWEST_ROWS or len(pieces) < _FEWEST_PIECES:
         return _unclear(
-            f"there are only {rows} frames in {len(pieces)} pieces that are long enough; it takes {_FEWEST_ROWS} in "
-            f"{_FEWEST_PIECES}",
+            f"{rows} frames in {len(pieces)} runs of an episode are too few; it takes {_FEWEST_ROWS} in at least "
+            f"{_FEWEST_PIECES} runs",
             rows,
         )
     column = _columns(control, [episodes[e].control["action"][a:b] for e, a, b in pieces])

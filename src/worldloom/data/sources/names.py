@@ -11,9 +11,13 @@ _DIGITS = re.compile(r"(\d{1,18})")  # of longer numbers Python refuses to make 
 
 
 def natural(name: str) -> tuple[object, ...]:
-    """A key by which ``ep2`` sorts before ``ep10``; capitals count only where nothing else differs."""
-    parts = _DIGITS.split(name.casefold())
-    return (*((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts), (-1, 0, name))
+    """A key by which ``ep2`` sorts before ``ep10``, folder by folder; capitals count where nothing else differs."""
+
+    def one(part: str) -> tuple[object, ...]:
+        pieces = ((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in _DIGITS.split(part.casefold()) if p)
+        return (*pieces, (-1, 0, part))
+
+    return tuple(map(one, name.split("/")))
 
 
 def shown(name: str) -> str:

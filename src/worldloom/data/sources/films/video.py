@@ -84,10 +84,22 @@ class VideoSource(Recordings):
         if path.is_file():  # a table that numbers the recordings of its folder counts its neighbours too
             every = sorted((shown(p.name) for p in path.parent.iterdir() if _counts(p)), key=natural)
         self._settle(found, every, "video", "videos")
+        self._other_pictures()
         if config.fps is not None:
             rates = sorted({f"{f.rate:.4g}" for f in self._found.values()})
             if rates != [f"{config.fps:.4g}"]:
                 self.notes.insert(1, f"Resampled from {', '.join(rates[:4])} frames a second: the nearest in time.")
+
+    def _other_pictures(self) -> None:
+        """Folders of pictures may be recordings too; a folder is read as one or the other."""
+        from worldloom.data.sources.films.images import SUFFIXES as PICTURES
+
+        if not self.path.is_dir():
+            return
+        left = [at / n for at, names in files_under(self.path) for n in names if Path(n).suffix.lower() in PICTURES]
+        if left:
+            first = shown(left[0].relative_to(self.path).as_posix())
+            self.notes.append(f"Left out: {len(left)} pictures ({first} …). Import them from a folder without videos.")
 
     @classmethod
     def sniff(cls, path: Path) -> bool:
