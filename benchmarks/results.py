@@ -41,10 +41,10 @@ def page(name: str, report: dict[str, Any], config: dict[str, Any]) -> str:
 
 def main() -> None:
     name, run = sys.argv[1], Path(sys.argv[2])
-    report = read_json(run / "report.json")
+    report = read_json(run / "report.json", sealed=True)
     report["versions"].pop("platform")  # of this machine's kernel, which no figure depends on
     write_json(RESULTS / f"{name}.json", report)
-    write_atomic(RESULTS / f"{name}.md", page(name, report, read_json(run / "config.json")).encode())
+    write_atomic(RESULTS / f"{name}.md", page(name, report, read_json(run / "config.json", sealed=True)).encode())
 
 
 if __name__ == "__main__":
