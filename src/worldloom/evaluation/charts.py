@@ -10,7 +10,7 @@ from typing import Literal
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 560, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 122, 30, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 122, 30, 44
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ def test_columns_are_known_by_name(tmp_path: Path) -> None:
     assert rows(tmp_path, everything, actions="none").action is None
     with pytest.raises(DataError, match=r"no column 'brake'; it has frame, time, steer"):
         rows(tmp_path, everything, columns=("brake",))
-    with pytest.raises(DataError, match=r"steer, note note hold words.*--columns"):
+    with pytest.raises(DataError, match=r"in row 0 .*of the column 'note', is no number.*--columns"):
         rows(tmp_path, "steer,note\n1,ok\n2,bad\n")
 
 

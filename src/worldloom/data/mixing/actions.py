@@ -40,10 +40,13 @@ def agree_actions(names: Sequence[str], controls: Sequence[Control | None], how:
     if how is None:
         if all(c == controls[0] for c in controls):
             return controls[0], as_it_is
-        raise DataError(
-            f"actions: {found}. Say --actions union (the choices of all side by side), same (equal in number: they "
-            f"mean what the first's mean), drop (plain video), or which is which: --actions {names[-1]}:0=1,1=0."
-        )
+        ways = ["union (those of all, side by side)", "drop (plain video)"]
+        known = [c for c in controls if c is not None]
+        if len(known) == len(controls) and len({(c.kind, c.n, c.shape) for c in known}) == 1:
+            ways.append("same (equal in number: they mean what the first's mean)")
+        if len({c.kind for c in known}) == 1 and controls[0] is not None:
+            ways.append(f"or which is which, as {names[-1]}:0=1,1=0")
+        raise DataError(f"actions: {found}. Say --actions {', '.join(ways)}.")
     odd = [
         n for n, c in zip(names, controls, strict=True) if c is not None and c.kind not in ("discrete", "continuous")
     ]

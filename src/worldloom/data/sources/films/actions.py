@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -143,15 +144,23 @@ def _joined(table: Table, columns: dict[str, np.ndarray]) -> tuple[np.ndarray | 
         return flat, (name,) if flat.ndim == 1 else tuple(f"{name}_{i}" for i in range(flat.shape[1]))
     text = [name for name, column in columns.items() if column.dtype == object]
     if text:
+        row = next((i for i, cell in enumerate(columns[text[0]]) if not _is_number(cell)), 0)
         raise DataError(
-            f"{table.where}: of the columns {', '.join(columns)} {', '.join(text)} hold words and not numbers. Say "
-            "which are the action: --columns NAME ..."
+            f"{table.where}: {columns[text[0]][row]!r}, in row {row} (counted from 0) of the column {text[0]!r}, is no "
+            f"number. Mend it, or say which columns are the action: --columns NAME ... (of {', '.join(columns)})."
         )
     parts, names = [], []
     for name, column in columns.items():
         parts.append(column.reshape(len(column), -1))
         names += [name] if column.ndim == 1 else [f"{name}_{i}" for i in range(parts[-1].shape[1])]
     return np.concatenate(parts, 1), tuple(names)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return cell == "" or math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
 def _blank(action: np.ndarray) -> np.ndarray:
