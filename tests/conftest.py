@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 from typing import Any
 
@@ -17,6 +18,10 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+# A shell without a terminal starts what runs in the background with Ctrl-C ignored, and that is inherited.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _here(address: Any) -> bool:

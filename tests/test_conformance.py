@@ -491,7 +491,9 @@ def test_the_model_and_the_global_generator_are_left_alone():
 
 
 def _families():
-    for name in FAMILIES:
+    for name, (module, _) in FAMILIES.items():
+        if not module.startswith("worldloom."):
+            continue  # a toy that other tests have registered
         cls = family(name)
         for world, spec in SPECS.items():
             if getattr(cls, "supports", lambda spec: None)(spec) is None:
