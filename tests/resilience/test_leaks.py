@@ -51,9 +51,16 @@ class Watch:
         return model
 
     def check(self, growth: float) -> str:
-        """Assert that after the first third memory grows by less than ``growth`` bytes a step, and files not at all."""
+        """Assert that after the first third memory grows by less than ``growth`` bytes a step, and files not at all.
+
+        A leak is steady. The allocator takes a few megabytes at once, now and then: the largest and smallest rises are
+        left out of the mean, and all of them together may come to 64 MB.
+        """
         late = np.array(self.seen[len(self.seen) // 3 :], float)
-        slope = float(np.polyfit(late[:, 0], late[:, 1], 1)[0])
+        rises = np.sort(np.diff(late[:, 1]))
+        few = max(1, len(rises) // 25)
+        slope = float(rises[few:-few].mean()) / self.every
+        assert late[-1, 1] - late[0, 1] < 64e6, self.seen
         said = f"{self.steps} steps: {slope:.2f} bytes a step, files {late[:, 2].min():.0f} to {late[:, 2].max():.0f}"
         assert slope < growth, said
         assert late[:, 2].max() - late[:, 2].min() <= 1, said
@@ -62,7 +69,7 @@ class Watch:
 
 
 def settings(steps: int, **changes):
-    usual = {"checkpoint_every": steps // 10, "validate_every": steps // 3, "sample_every": steps // 3, "log_every": 50}
+    usual = {"checkpoint_every": steps // 10, "validate_every": steps // 5, "sample_every": steps // 5, "log_every": 50}
     return scenarios.config(**{"steps": steps, **usual, "prefetch": 2, "batch": 2, **changes})
 
 
