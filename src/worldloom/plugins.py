@@ -5,6 +5,7 @@ A name is imported because the user typed it, here and now. Names that stand in 
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import inspect
@@ -88,6 +89,23 @@ def explained(label: str, doing: str, error: type[WorldloomError] = PluginError)
         raise error(f"{label} can't {doing}: {type(found).__name__}: {one_line(found)}{place(found)}") from found
 
 
+def config_class(owner: Any, label: str, error: type[WorldloomError] = PluginError) -> Any:
+    """The ``Config`` of a class or function, a dataclass whose fields are its options; None where it has none."""
+    found = getattr(owner, "Config", None)
+    if found is not None and not (inspect.isclass(found) and dataclasses.is_dataclass(found)):
+        raise error(f"{label}.Config must be a dataclass: write @dataclass above it.")
+    return found
+
+
+def default_config(owner: Any, label: str, error: type[WorldloomError] = PluginError) -> Any:
+    """A default ``Config``, or None where there is none."""
+    found = config_class(owner, label, error)
+    if found is None:
+        return None
+    with explained(f"{label}.Config", "be made without arguments", error):
+        return found()
+
+
 def one_line(error: BaseException) -> str:
     """An exception's message without its line breaks."""
     return " ".join(str(error).split()) or "no message."
@@ -113,4 +131,16 @@ def parameters(make: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
         return None
 
 
-__all__ = ["PluginError", "explained", "load", "load_module", "missing", "one_line", "parameters", "place", "split"]
+__all__ = [
+    "PluginError",
+    "config_class",
+    "default_config",
+    "explained",
+    "load",
+    "load_module",
+    "missing",
+    "one_line",
+    "parameters",
+    "place",
+    "split",
+]

@@ -44,4 +44,4 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for made in ("my_game.py", "data/hopper/dataset.json", "runs/hopper/report.html", "hopper.mp4", "hopper.png"):
         assert (tmp_path / made).stat().st_size > 0
     report = json.loads((tmp_path / "runs/hopper/report.json").read_text("utf-8"))
-    assert report["setting"]["starts"] == 1 or report["setting"]["starts"] > 1
+    assert report["setting"]["starts"] >= 1

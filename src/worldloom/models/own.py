@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from typing import Any
 
+from worldloom import plugins
 from worldloom.contract import Spec, WorldloomError, WorldModel
 from worldloom.plugins import explained, load
 
@@ -45,19 +45,12 @@ def find_model(name: str) -> type[WorldModel]:
 
 def config_class(kind: type[WorldModel]) -> Any:
     """The class's ``Config``, a dataclass whose fields are flags; None where it has none."""
-    found = getattr(kind, "Config", None)
-    if found is not None and not (inspect.isclass(found) and dataclasses.is_dataclass(found)):
-        raise OwnModelError(f"{kind.__name__}.Config must be a dataclass: write @dataclass above it.")
-    return found
+    return plugins.config_class(kind, kind.__name__, OwnModelError)
 
 
 def default_config(kind: type[WorldModel]) -> Any:
     """A default ``Config``, or None where the class has none."""
-    found = config_class(kind)
-    if found is None:
-        return None
-    with explained(f"{kind.__name__}.Config", "be made without arguments", OwnModelError):
-        return found()
+    return plugins.default_config(kind, kind.__name__, OwnModelError)
 
 
 def construct(kind: type[WorldModel], spec: Spec, config: Any) -> WorldModel:

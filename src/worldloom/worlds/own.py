@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from worldloom import plugins
 from worldloom.contract import Spec
 from worldloom.plugins import explained, load, load_module, parameters, split
 from worldloom.worlds.base import World
@@ -52,19 +52,12 @@ def _names(kind: type[Any]) -> set[str]:
 
 def config_class(make: Any) -> Any:
     """The ``Config`` of a world's class or function, a dataclass whose fields are its options; None without."""
-    found = getattr(make, "Config", None)
-    if found is not None and not (inspect.isclass(found) and dataclasses.is_dataclass(found)):
-        raise EnvError(f"{_label(make)}.Config must be a dataclass: write @dataclass above it.")
-    return found
+    return plugins.config_class(make, _label(make), EnvError)
 
 
 def default_config(make: Callable[..., World]) -> Any:
     """A default ``Config``, or None."""
-    found = config_class(make)
-    if found is None:
-        return None
-    with explained(f"{_label(make)}.Config", "be made without arguments", EnvError):
-        return found()
+    return plugins.default_config(make, _label(make), EnvError)
 
 
 def construct(make: Callable[..., World], num: int, seed: int, config: Any) -> World:

@@ -1,6 +1,6 @@
 """Arrays in npz and npy files: listed from their headers, read a slice at a time, and never trusted.
 
-Nothing is unpickled, and sizes that the bytes can't back are refused. :mod:`.hdf5_files` does the same for HDF5.
+Nothing is unpickled, and sizes that the bytes can't back are refused. :mod:`.hdf5` does the same for HDF5.
 """
 
 from __future__ import annotations

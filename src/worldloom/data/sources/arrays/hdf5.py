@@ -1,4 +1,4 @@
-"""Arrays in HDF5 files, under the same rules as :mod:`.array_files`; what leads out of a file is refused.
+"""Arrays in HDF5 files, under the same rules as :mod:`.files`; what leads out of a file is refused.
 
 External links, external storage and virtual datasets make a file read other files, at paths that the data choose.
 """

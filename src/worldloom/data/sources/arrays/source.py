@@ -1,4 +1,4 @@
-"""HDF5 and npz files of the common shapes, read as episodes. Which shapes: :mod:`.array_shapes`."""
+"""HDF5 and npz files of the common shapes, read as episodes. Which shapes: :mod:`.shapes`."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _FILES_KEPT = 2
 
 
 class LeRobotSource(Source):
-    """A folder with ``meta/info.json``, such as LeRobot records or its Hub holds; see :mod:`.lerobot_layout`.
+    """A folder with ``meta/info.json``, such as LeRobot records or its Hub holds; see :mod:`.layout`.
 
     Cameras (features of dtype video or image) and vectors (floats below ``observation.``) become sensors named by the
     last part of their key, or by all of it where that is taken. A row holds what was seen at frame t and the action
