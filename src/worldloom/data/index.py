@@ -63,7 +63,7 @@ def read_header(folder: Path) -> tuple[Spec, dict[str, Any]]:
     path = folder / HEADER
     if not path.is_file():
         what = "is not a dataset: it has no dataset.json" if folder.is_dir() else "does not exist"
-        raise DataError(f"{folder} {what}. Give the folder that `worldloom data collect` wrote.")
+        raise DataError(f"{folder} {what}. Give the folder that `worldloom data collect` or `data import` wrote.")
     try:
         header = read_json(path)
     except DamagedFileError as error:
