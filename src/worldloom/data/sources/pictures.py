@@ -60,7 +60,7 @@ def choose_size(sources: set[tuple[int, int]], config: ImportConfig) -> tuple[in
         return config.size
     high, wide = min(sources, key=lambda s: (s[0] * s[1], s))
     scale = 1.0 if max(high, wide) <= KEPT else SHORT / min(high, wide)
-    return max(1, 8 * round(high * scale / 8)), max(1, 8 * round(wide * scale / 8))
+    return max(8, 8 * round(high * scale / 8)), max(8, 8 * round(wide * scale / 8))
 
 
 def fit(source: tuple[int, int], size: tuple[int, int], config: ImportConfig, where: str) -> Fit:
@@ -70,7 +70,9 @@ def fit(source: tuple[int, int], size: tuple[int, int], config: ImportConfig, wh
         raise DataError(f"{where}: pictures of {wide}×{high} pixels; at most {LARGEST_SIDE} a side can be read.")
     whole = Fit(source, (0, 0, high, wide), size, (0, 0), size)
     ratio = (wide / high) / (w / h)
-    rounded = config.size is None and abs(ratio - 1) * w < 8  # the size chosen is a multiple of 8
+    scales = [((a - 4) / b if a > 8 else 0.0, (a + 4) / b) for a, b in ((h, high), (w, wide))]
+    least, most = max(low for low, _ in scales), min(top for _, top in scales)
+    rounded = config.size is None and least <= most  # one scale gives both sides, but for rounding to multiples of 8
     if config.fit == "stretch" or abs(ratio - 1) <= _ALIKE or (config.fit == "strict" and rounded):
         return whole
     if config.fit == "crop":
