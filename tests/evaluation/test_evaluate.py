@@ -16,7 +16,7 @@ from worldloom.evaluation import evaluate, load_report, parse
 from worldloom.evaluation.heldout import draw
 from worldloom.files import DamagedFileError, read_json, write_json
 
-SMALL = {"starts": 8, "horizon": 20, "count_horizon": 40, "progress": None}
+SMALL = {"starts": 8, "horizon": 20, "count_horizon": 40, "progress": None, "probes": "none"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -127,7 +127,7 @@ def test_the_written_report_fits_the_schema(reports):
 
 def test_a_report_of_something_else_is_an_error(tmp_path):
     write_json(tmp_path / "report.json", {"schema": "7"})
-    with pytest.raises(DamagedFileError, match="schema '1'"):
+    with pytest.raises(DamagedFileError, match="schema '2'"):
         load_report(tmp_path)
 
 

@@ -42,8 +42,8 @@ class Imagine:
 class Evaluate:
     """Measure a run on held-out episodes; writes report.json and report.html."""
 
-    run: tyro.conf.Positional[Path]
-    """Folder of a run."""
+    run: tyro.conf.Positional[tuple[Path, ...]]
+    """Folder of a run; of several, which are then compared on one page."""
     data: Path | None = None
     """Dataset to measure on (its test split); by default the run's own."""
     out: Path | None = None
@@ -56,8 +56,13 @@ class Evaluate:
     """Dreamed frames compared with the truth; by default 50 or what the episodes allow."""
     count_horizon: int = 100
     """Dreamed frames in which objects are counted, for worlds with an exact truth."""
-    probes: tuple[str, ...] = ()
-    """Further figures: your own probes, as my_probes:my_probe (docs/your-own.md). Several after one another."""
+    probes: tuple[str, ...] = ("default",)
+    """What is asked beyond pictures, objects and speed: ``default``, ``none``, names of ours (docs/probes), your own as
+    my_probes:my_probe (docs/your-own.md). Several after one another."""
+    full: bool = False
+    """The long run: more clips, and the probes that take long (half an hour instead of five minutes)."""
+    extractor: str | None = None
+    """Your own feature extractor for distances between distributions, as my_module:my_callable."""
     model: str | None = None
     """The class of a run of your own model, as my_model:MyModel; a run of ours needs none."""
     seed: int = 0
@@ -85,5 +90,6 @@ def evaluate(args: list[str]) -> int:
     flags = parse(Evaluate, args, "worldloom evaluate")
     options = dataclasses.asdict(flags)
     options["kind"] = model_class(options.pop("model"))
-    measure(**options)
+    (run,) = options.pop("run")
+    measure(run, **options)
     return 0

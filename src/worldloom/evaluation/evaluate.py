@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,22 +15,22 @@ from torch import Tensor
 
 from worldloom.contract import Segment, State, WorldloomError, WorldModel, check_covers
 from worldloom.evaluation.datasets import open_data
+from worldloom.evaluation.dreamers import ModelDreamer
+from worldloom.evaluation.exact import find_exact
 from worldloom.evaluation.figures import Tracked, action_figure, object_figures, picture_figures, track
 from worldloom.evaluation.heldout import HeldOut, draw
-from worldloom.evaluation.probes import Probe, ProbeError, ProbeFunction, find_probes, for_probes, measure_all
+from worldloom.evaluation.probes import SETS, Probe, ProbeError, ProbeFunction, find_probes, gather, measure_all
 from worldloom.evaluation.report import Evidence, render
 from worldloom.evaluation.schema import DataInfo, Figure, Report, RunInfo, Setting, to_json
 from worldloom.evaluation.statistics import bootstrap
 from worldloom.evaluation.verdict import judge
 from worldloom.files import read_json, sweep, tensors_hash, write_atomic, write_json
-from worldloom.imagination import absorb, imagine
+from worldloom.imagination import absorb
 from worldloom.imagination.rollout import given_once
 from worldloom.models.saved import describe_model, load_model
 from worldloom.training.devices import pick_device
 from worldloom.training.run import versions
 
-BATCH = 32
-"""Dreams side by side: fixed, so that a report can be made again to the last digit."""
 ACTION_STARTS, ACTION_FRAMES = 32, 20
 SPEED_FRAMES, SPEED_SECONDS = 60, 8.0
 TRACKED = 0.9
@@ -50,7 +51,9 @@ def evaluate(
     device: str = "auto",
     progress: Callable[[str], None] | None = print,
     kind: type[WorldModel] | None = None,
-    probes: str | Sequence[str | Probe | ProbeFunction] = (),
+    probes: str | Sequence[str | Probe | ProbeFunction] = "default",
+    full: bool = False,
+    extractor: str | None = None,
 ) -> dict[str, Any]:
     """Measure a run on the test split of its dataset; returns the contents of report.json (see docs/report.md).
 
@@ -59,12 +62,15 @@ def evaluate(
     dreamed frames compared with the truth (default 50, or what the episodes allow). count_horizon: dreamed frames in
     which objects are counted, where the data hold true positions. other_actions: whether to dream a second time with
     other actions, for the figure that says if they matter. seed: of starts, dreams and bootstrap. progress: is told
-    what is being done; None for silence. kind: the class of a model that is not of a registered family. probes: further
-    figures, as functions of :class:`~worldloom.evaluation.probes.Dreams`, ``module:function``, or names of ours.
+    what is being done; None for silence. kind: the class of a model that is not of a registered family. probes: what is
+    asked beyond pictures, objects and speed: names of ours, ``module:function``, functions of
+    :class:`~worldloom.evaluation.probes.Dreams`; ``default`` is all of ours that can measure here, ``none`` nothing.
+    full: the long run, with more clips and the probes that take long. extractor: ``module:callable``, a feature
+    extractor of the user's own for the distances between distributions.
 
     Raises :class:`WorldloomError` where ``run`` is no run, the dataset is missing or too small, the model dreams no
-    picture, or a probe lacks what it needs. A probe that fails takes no other figure with it: the report is written,
-    and the failure is raised then.
+    picture, or a probe that was asked for by name lacks what it needs. A probe that fails takes no other figure with
+    it: the report is written, and the failure is raised then.
     """
     run, say = Path(run), progress or (lambda _: None)
     for name, value in (("starts", starts), ("prompt", prompt), ("horizon", horizon), ("count_horizon", count_horizon)):
@@ -72,7 +78,7 @@ def evaluate(
             raise WorldloomError(f"{name} must be at least 1, found {value}.")
     if not run.is_dir():
         raise WorldloomError(f"{run} is not a folder. Give the folder of a run, as written by `worldloom train`.")
-    further = find_probes(probes)
+    further, asked = find_probes(probes, full), _asked(probes)
     model = load_model(run, pick_device(device), kind=kind)
     model.require("decode")
     if not model.spec.images:
@@ -95,8 +101,12 @@ def evaluate(
             f"{sorted(dataset.spec.shown)}. Give a dataset of the same world by --data."
         )
     held = draw(dataset, starts, prompt, horizon, count_horizon, seed)
+    dreamer = ModelDreamer(model)
+    context: dict[str, Any] = {"model": model, "dataset": dataset, "world": find_exact(dataset.info), "full": full}
+    context |= {"extractor": extractor, "trained_frames": _trained_frames(config)}
+    early = dataclasses.replace(gather(dreamer, held, {}, seed), **context)
     for probe in further:
-        if lacks := probe.lacks(model, held.truth):
+        if probe.name in asked and (lacks := probe.lacks(early)):
             raise ProbeError(f"The probe {probe.name!r} needs {lacks}. Leave it out, or give another run or dataset.")
     notes = [*held.notes, *remarks]
     position = _positions(held)
@@ -104,7 +114,8 @@ def evaluate(
     count, groups = len(held.episodes), held.episodes
 
     say(f"Measuring {run}: dreams {count}, frames each {length}, held-out episodes {len(np.unique(groups))}")
-    dreamed = _dreams(model, held, held.control, length, seed, list(model.spec.shown) if further else [sensor], say)
+    sensors = list(model.spec.shown) if further else [sensor]
+    dreamed = dreamer.dream(held, held.control, length, seed=seed, sensors=sensors, say=say)
     dream = dreamed[sensor]
     shown, true = (held.segment.obs[sensor][:, part] for part in (slice(0, prompt), slice(prompt, None)))
     say("Comparing pictures")
@@ -119,23 +130,28 @@ def evaluate(
     if other is not None:
         say("Dreaming with other actions")
         few, frames = min(count, ACTION_STARTS), min(held.horizon, ACTION_FRAMES)
-        mixed = _dreams(model, held, other, frames, seed, [sensor], lambda _: None, few)[sensor]
+        start = held.rows(slice(0, few))
+        given = {name: x[:few] for name, x in other.items()}
+        mixed = dreamer.dream(start, given, frames, seed=seed, sensors=[sensor])[sensor]
         figures |= action_figure(true[:few], dream[:few], mixed, groups[:few], seed)
     say("Timing")
     figures["frames_per_second"] = _speed(model, held, seed)
     figures["train_seconds"] = _train_seconds(run, config, seed, notes)
     trusted = tracked is not None and float(tracked.count_floor.mean()) >= TRACKED
-    verdict = judge(figures, tracked.radius if tracked is not None and trusted else None)
-    probed = measure_all(further, for_probes(model, held, dreamed, seed), say)
+    probed = measure_all(further, dataclasses.replace(gather(dreamer, held, dreamed, seed), **context), say)
     figures |= probed.figures
-    notes += probed.failures
+    notes += probed.failures.values()
+    verdict = judge(figures, tracked.radius if tracked is not None and trusted else None)
 
     described = describe_model(model)
+    sha256 = tensors_hash(model.state_dict(), {"model": described})
+    hashes = {"data": dataset.fingerprint, "checkpoint": sha256}
+    figures = {name: dataclasses.replace(one, hashes=hashes | one.hashes) for name, one in figures.items()}
     report = Report(
         run=RunInfo(
             run.resolve().name,
             described["family"],
-            tensors_hash(model.state_dict(), {"model": described}),
+            sha256,
             sum(p.numel() for p in model.parameters()),
         ),
         data=DataInfo(
@@ -146,14 +162,22 @@ def evaluate(
             len(np.unique(groups)),
         ),
         setting=Setting(
-            count, prompt, held.horizon, length if tracked else 0, seed, str(model.device), torch.get_num_threads()
+            count,
+            prompt,
+            held.horizon,
+            length if tracked else 0,
+            seed,
+            str(model.device),
+            torch.get_num_threads(),
+            full=full,
         ),
         verdict=verdict,
         figures=figures,
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=tuple(notes),
-        probes=tuple(probe.name for probe in further),
+        probes=tuple(p.name for p in further if p.name not in probed.unmeasured),
+        unmeasured=probed.unmeasured | probed.failures,
     )
     folder = Path(out) if out is not None else run
     result = to_json(report)
@@ -163,8 +187,9 @@ def evaluate(
     write_json(folder / "report.json", result, sealed=True)
     write_atomic(folder / "report.html", page.encode("utf-8"))
     say(f"{report.verdict.headline}\nSee {folder / 'report.html'}")
-    if probed.failures:
-        raise ProbeError(f"{' '.join(probed.failures)} All other figures are in {folder / 'report.json'}.")
+    failed = {n: why for n, why in (probed.failures | probed.unmeasured).items() if n in asked}
+    if failed:
+        raise ProbeError(f"{' '.join(failed.values())} All other figures are in {folder / 'report.json'}.")
     return result
 
 
@@ -186,33 +211,16 @@ def _tracker_notes(tracked: Tracked) -> list[str]:
     ]
 
 
-def _dreams(
-    model: WorldModel,
-    held: HeldOut,
-    control: Mapping[str, Tensor],
-    frames: int,
-    seed: int,
-    sensors: Sequence[str],
-    say: Callable[[str], None],
-    rows: int | None = None,
-) -> dict[str, Tensor]:
-    """Sensor name to (rows, frames, *shape), in their resting dtype: free dreams under given controls, on the CPU."""
-    rows = rows or len(held.episodes)
-    control = {name: x for name, x in control.items() if name in model.spec.given}
-    parts: dict[str, list[Tensor]] = {name: [] for name in sensors}
-    for batch, begin in enumerate(range(0, rows, BATCH)):
-        piece = slice(begin, min(begin + BATCH, rows))
-        dream = imagine(
-            model,
-            held.segment.time(slice(0, held.prompt)).rows(piece),
-            {name: x[piece, :frames] for name, x in control.items()} or None,
-            frames,
-            seed=seed + 1_000_003 * batch,  # rows of different batches draw differently
-        )
-        for name, part in parts.items():
-            part.append(dream.obs[name].cpu())
-        say(f"  dreamed {piece.stop} of {rows}")
-    return {name: torch.cat(part) for name, part in parts.items()}
+def _asked(probes: str | Sequence[str | Probe | ProbeFunction]) -> set[str]:
+    """Names of the probes that were asked for one by one."""
+    given = [probes] if isinstance(probes, str) else list(probes)
+    return {p.name for p in find_probes([one for one in given if one not in SETS])}
+
+
+def _trained_frames(config: Mapping[str, Any]) -> int:
+    """Frames of the windows that the run was trained on; 16 where nobody wrote it down."""
+    found = (config.get("resolved") or {}).get("length")
+    return found if isinstance(found, int) else 16
 
 
 def _shuffled(model: WorldModel, held: HeldOut, notes: list[str]) -> dict[str, Tensor] | None:

@@ -31,6 +31,7 @@ def by_horizon(
     statistic: Statistic,
     floor: np.ndarray | None = None,
     baselines: dict[str, np.ndarray] | None = None,
+    ceiling: np.ndarray | None = None,
     *,
     title: str,
     unit: str,
@@ -38,11 +39,13 @@ def by_horizon(
     n_of: str,
     meaning: str,
     blind_to: str = "",
+    hashes: dict[str, str] | None = None,
     shares: bool = False,
 ) -> Figure:
     """A figure from ``values`` (N, H), one row a start (or object), with ``groups`` (N,) the episode of each row.
 
-    ``floor`` and ``baselines``, of the same shape, are summed up in the same way. ``shares``: the values are 0 or 1.
+    ``floor``, ``ceiling`` and ``baselines``, of the same shape, are summed up in the same way. ``shares``: the values
+    are 0 or 1.
     """
     take = np.median if statistic == "median" else np.mean
     middle, (low, high) = take(values, axis=0), bootstrap(values, groups, statistic, seed=seed)
@@ -56,6 +59,7 @@ def by_horizon(
         _list(high),
         None if floor is None else _list(take(floor, axis=0)),
         {name: _list(take(x, axis=0)) for name, x in (baselines or {}).items()},
+        None if ceiling is None else _list(take(ceiling, axis=0)),
     )
     keys = [h for h in HORIZONS if h <= values.shape[1]]
 
@@ -73,6 +77,7 @@ def by_horizon(
         seed=seed,
         statistic=statistic,
         floor=None if curve.floor is None else at(curve.floor),
+        ceiling=None if curve.ceiling is None else at(curve.ceiling),
         baselines={name: at(row) for name, row in curve.baselines.items()},
         curve=curve,
         title=title,
@@ -81,6 +86,7 @@ def by_horizon(
         n_of=n_of,
         meaning=meaning,
         blind_to=blind_to,
+        hashes=hashes or {},
     )
 
 

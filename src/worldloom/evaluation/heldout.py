@@ -41,6 +41,18 @@ class HeldOut:
         """Frames of truth after the prompt."""
         return self.segment.length - self.prompt
 
+    def rows(self, index: np.ndarray | slice) -> HeldOut:
+        """Some of the starts."""
+        at = index if isinstance(index, slice) else torch.from_numpy(np.asarray(index))
+        return HeldOut(
+            self.segment.rows(at),
+            {name: x[index] for name, x in self.truth.items()},
+            {name: x[at] for name, x in self.control.items()},
+            self.episodes[index],
+            self.prompt,
+            self.notes,
+        )
+
 
 def draw(
     dataset: Dataset, starts: int, prompt: int, horizon: int | None, length: int, seed: int, split: str = "test"

@@ -1,4 +1,4 @@
-"""What report.json holds, schema version 1: typed here, explained in docs/report.md, checked by :func:`parse`."""
+"""What report.json holds, schema version 2: typed here, explained in docs/report.md, checked by :func:`parse`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, Literal
 from worldloom.configs import ConfigError, from_json
 from worldloom.files import DamagedFileError, read_json
 
-SCHEMA = "1"
+SCHEMA = "2"
 
-FLAT = ("value", "interval", "floor", "n", "seed")
+FLAT = ("value", "interval", "floor", "ceiling", "n", "seed")
 """Fields of a figure that stand at the top of report.json: ``NAME`` for the value, ``NAME_interval`` and so on."""
 
 ByHorizon = dict[str, float | None]
@@ -35,6 +35,8 @@ class Curve:
     """The same figure measured on the true frames."""
     baselines: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
     """The same figure for predictions that take no model."""
+    ceiling: tuple[float | None, ...] | None = None
+    """The best that can be had, where that is known: by the exact world, started from what the prompt shows."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,14 @@ class Figure:
     """What this figure can't see."""
     floor: float | ByHorizon | None = None
     """The same figure measured on the true frames: no model can be seen to do better."""
-    baselines: dict[str, float | ByHorizon] = field(default_factory=dict)
+    ceiling: float | ByHorizon | None = None
+    """The best that can be had, where that is known: by the exact world, started from what the prompt shows."""
+    baselines: dict[str, float | ByHorizon | None] = field(default_factory=dict)
     """The same figure for predictions that take no model."""
     curve: Curve | None = None
     """The figure at every frame."""
+    hashes: dict[str, str] = field(default_factory=dict)
+    """Of what it rests on: ``data``, ``checkpoint``, and, where it uses one, ``extractor``."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,8 @@ class Setting:
     """Draws of the bootstrap over episodes."""
     level: float = 0.95
     """Coverage of the intervals."""
+    full: bool = False
+    """Whether it was the long run (``--full``)."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +164,9 @@ class Report:
     notes: tuple[str, ...] = ()
     """What deviates from the usual procedure, or could not be measured, and why."""
     probes: tuple[str, ...] = ()
-    """Names of the probes that were asked for; the figures of each are named ``PROBE/FIGURE``."""
+    """Names of the probes that measured; the figures of each are named ``PROBE/FIGURE``."""
+    unmeasured: dict[str, str] = field(default_factory=dict)
+    """Name of a probe that could not measure here, and why."""
 
 
 def to_json(report: Report) -> dict[str, Any]:
