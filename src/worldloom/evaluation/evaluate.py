@@ -103,7 +103,8 @@ def evaluate(
     held = draw(dataset, starts, prompt, horizon, count_horizon, seed)
     dreamer = ModelDreamer(model)
     context: dict[str, Any] = {"model": model, "dataset": dataset, "world": find_exact(dataset.info), "full": full}
-    context |= {"extractor": extractor, "trained_frames": _trained_frames(config)}
+    folder = Path(out) if out is not None else run
+    context |= {"extractor": extractor, "trained_frames": _trained_frames(config), "folder": folder}
     early = dataclasses.replace(gather(dreamer, held, {}, seed), **context)
     for probe in further:
         if probe.name in asked and (lacks := probe.lacks(early)):
@@ -179,7 +180,6 @@ def evaluate(
         probes=tuple(p.name for p in further if p.name not in probed.unmeasured),
         unmeasured=probed.unmeasured | probed.failures,
     )
-    folder = Path(out) if out is not None else run
     result = to_json(report)
     page = render(report, Evidence(shown, true, dream, tracked, model.spec.fps))
     for name in ("report.json", "report.html"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -71,6 +72,8 @@ class Dreams:
     """Whether time matters less than figures (``--full``)."""
     extractor: str | None = None
     """The user's own feature extractor, as ``module:callable``."""
+    folder: Path | None = None
+    """Where the report is written, for a probe that leaves a file beside it; None where nothing is written."""
     cache: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
     """See :meth:`once`."""
 
@@ -145,7 +148,7 @@ class Dreams:
         return dataclasses.replace(gather(self.dreamer, held, dreamed, self.seed), **self._rest())
 
     def _rest(self) -> dict[str, Any]:
-        kept = ("model", "dataset", "world", "trained_frames", "full", "extractor")
+        kept = ("model", "dataset", "world", "trained_frames", "full", "extractor", "folder")
         return {name: getattr(self, name) for name in kept} | {"cache": {}}
 
     def figure(
