@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from worldloom.evaluation.charts import Series, line_chart, ticks
-from worldloom.evaluation.report import GAP, Evidence, animation, filmstrip
+from worldloom.evaluation.pages.charts import Series, line_chart, ticks
+from worldloom.evaluation.pages.pictures import GAP, Evidence, animation, filmstrip
 from worldloom.evaluation.verdict import believable, number
 
 

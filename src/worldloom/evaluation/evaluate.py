@@ -19,8 +19,8 @@ from worldloom.evaluation.dreamers import ModelDreamer
 from worldloom.evaluation.exact import find_exact
 from worldloom.evaluation.figures import Tracked, action_figure, object_figures, picture_figures, track
 from worldloom.evaluation.heldout import HeldOut, draw
+from worldloom.evaluation.pages import Evidence, render
 from worldloom.evaluation.probes import SETS, Probe, ProbeError, ProbeFunction, find_probes, gather, measure_all
-from worldloom.evaluation.report import Evidence, render
 from worldloom.evaluation.schema import DataInfo, Figure, Report, RunInfo, Setting, to_json
 from worldloom.evaluation.statistics import bootstrap
 from worldloom.evaluation.verdict import judge
@@ -181,7 +181,9 @@ def evaluate(
         unmeasured=probed.unmeasured | probed.failures,
     )
     result = to_json(report)
-    page = render(report, Evidence(shown, true, dream, tracked, model.spec.fps))
+    page = render(
+        report, Evidence(shown, true, dream, tracked, model.spec.fps), {p.name: p.about for p in further if p.about}
+    )
     for name in ("report.json", "report.html"):
         sweep(folder, name)
     write_json(folder / "report.json", result, sealed=True)

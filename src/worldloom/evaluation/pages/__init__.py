@@ -1,0 +1,6 @@
+"""The pages of a report: of one run, and of several side by side."""
+
+from worldloom.evaluation.pages.pictures import Evidence
+from worldloom.evaluation.pages.report import render
+
+__all__ = ["Evidence", "render"]
