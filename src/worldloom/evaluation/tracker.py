@@ -63,6 +63,10 @@ class Objects:
     """(F,) number of objects."""
     smudges: np.ndarray
     """(F,) number of blobs too faint, too small or too large to be objects."""
+    colour: np.ndarray
+    """(F, M, C) mean colour of the inner pixels, 0 to 255."""
+    axes: np.ndarray
+    """(F, M, 2) px, standard deviations of the mass along the longer and the shorter axis."""
 
 
 def background(frames: np.ndarray, limit: int = 512) -> np.ndarray:
@@ -148,7 +152,13 @@ def detect(frames: np.ndarray, scene: Scene, config: TrackerConfig | None = None
     long = solid & (mass >= config.split_mass * smallest[frame]) & (ratio >= config.split_ratio)
 
     smudges = np.bincount(frame[~solid], minlength=len(frames))
+    middle = (xx + yy) / 2
+    axes = np.sqrt(np.maximum(np.stack([middle + spread, middle - spread], 1) - 1 / 12, 0))  # less a pixel's own
+    inner = w > 0.8 * np.array(ndimage.maximum(weight, labels, np.arange(1, number + 1))).reshape(-1)[index]
+    shown = frames[where[0], :, where[1], where[2]].T * inner
+    colour = np.stack([total(c) for c in shown.astype(np.float64)], 1) / np.maximum(total(inner), 1)[:, None]
     rows: list[tuple[int, float, float, float]] = []
+    looks: list[np.ndarray] = []
     for i in np.nonzero(solid)[0]:
         parts = [(cx[i], cy[i], mass[i])]
         if long[i] and len(scene.masses):
@@ -157,9 +167,11 @@ def detect(frames: np.ndarray, scene: Scene, config: TrackerConfig | None = None
         for px, py, m in parts:
             if m <= config.max_share * largest:
                 rows.append((int(frame[i]), px, py, m))
+                wide = axes[i] if len(parts) == 1 else np.full(2, np.sqrt(m / np.pi) / 2)
+                looks.append(np.concatenate([wide, colour[i]]))
             else:
                 smudges[frame[i]] += 1
-    return _pack(rows, smudges)
+    return _pack(rows, looks, smudges, frames.shape[1])
 
 
 def _radii(mass: float, masses: np.ndarray) -> list[tuple[float, ...]]:
@@ -210,16 +222,20 @@ def _split(x: np.ndarray, y: np.ndarray, w: np.ndarray, scene: Scene, least: flo
     return [(float(p[0]), float(p[1]), float(m)) for p, m in zip(disc, masses, strict=True)]
 
 
-def _pack(rows: list[tuple[int, float, float, float]], smudges: np.ndarray) -> Objects:
+def _pack(
+    rows: list[tuple[int, float, float, float]], looks: list[np.ndarray], smudges: np.ndarray, channels: int
+) -> Objects:
     frames = len(smudges)
     count = np.bincount([r[0] for r in rows], minlength=frames) if rows else np.zeros(frames, dtype=int)
     width = max(1, int(count.max(initial=0)))
     position, mass = np.full((frames, width, 2), np.nan), np.full((frames, width), np.nan)
+    look = np.full((frames, width, 2 + channels), np.nan)
     filled = np.zeros(frames, dtype=int)
-    for frame, x, y, m in rows:
+    for (frame, x, y, m), seen in zip(rows, looks, strict=True):
+        look[frame, filled[frame]] = seen
         position[frame, filled[frame]], mass[frame, filled[frame]] = (x, y), m
         filled[frame] += 1
-    return Objects(position, mass, count, smudges)
+    return Objects(position, mass, count, smudges, look[..., 2:], look[..., :2])
 
 
 def match(found: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

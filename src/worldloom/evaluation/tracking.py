@@ -53,12 +53,19 @@ def track_clip(
     found = detect(frames, scene, config)
     position = follow(found, start)
     seen = np.isfinite(position).all(-1)
-    shape = position.shape[:2]
+    same = (position[:, :, None] == found.position[:, None]).all(-1)  # (F, K, M)
+    which, row = same.argmax(-1), np.arange(len(frames))[:, None]
+
+    def pick(values: np.ndarray) -> np.ndarray:
+        chosen = values[row, which].astype(np.float64)
+        chosen[~seen] = np.nan
+        return chosen
+
     return Tracks(
         position,
-        np.full(shape, np.nan),
-        np.full((*shape, frames.shape[1]), np.nan),
-        np.full((*shape, 2), np.nan),
+        pick(found.mass),
+        pick(found.colour),
+        pick(found.axes),
         np.where(seen, SEEN, LOST).astype(np.int8),
         found.count,
         found.smudges,
