@@ -10,6 +10,7 @@ from typing import Literal
 import tyro
 
 from worldloom.cli.common import model_class, parse
+from worldloom.contract import WorldloomError
 
 
 @dataclass
@@ -40,14 +41,15 @@ class Imagine:
 
 @dataclass
 class Evaluate:
-    """Measure a run on held-out episodes; writes report.json and report.html."""
+    """Measure a run on held-out episodes; writes report.json and report.html. Several runs: each, and a page that holds
+    them against each other."""
 
     run: tyro.conf.Positional[tuple[Path, ...]]
     """Folder of a run; of several, which are then compared on one page."""
     data: Path | None = None
     """Dataset to measure on (its test split); by default the run's own."""
     out: Path | None = None
-    """Folder for the report; by default the run."""
+    """Folder for the report; by default the run. For several runs by default ``comparison``."""
     starts: int = 64
     """Dreams, each from another held-out start."""
     prompt: int = 4
@@ -85,11 +87,17 @@ def imagine(args: list[str]) -> int:
 
 def evaluate(args: list[str]) -> int:
     """`worldloom evaluate ...`."""
+    from worldloom.evaluation.compare import compare
     from worldloom.evaluation.evaluate import evaluate as measure
 
     flags = parse(Evaluate, args, "worldloom evaluate")
     options = dataclasses.asdict(flags)
     options["kind"] = model_class(options.pop("model"))
-    (run,) = options.pop("run")
-    measure(run, **options)
+    runs = options.pop("run")
+    if not runs:
+        raise WorldloomError("Give the folder of a run, or of several: worldloom evaluate RUN [RUN ...]")
+    if len(runs) == 1:
+        measure(runs[0], **options)
+    else:
+        compare(runs, **options)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,20 @@ ACTION_STARTS, ACTION_FRAMES = 32, 20
 SPEED_FRAMES, SPEED_SECONDS = 60, 8.0
 TRACKED = 0.9
 """The headline rests on objects where the tracker counts those of at least this share of true frames rightly."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found of one run, before it is written."""
+
+    report: Report
+    """The figures."""
+    evidence: Evidence
+    """What the page shows beside them."""
+    abouts: dict[str, str]
+    """What each probe asks, by its name."""
+    failed: dict[str, str]
+    """Probes that were asked for by name and gave no figures, and why."""
 
 
 def evaluate(
@@ -72,6 +87,62 @@ def evaluate(
     picture, or a probe that was asked for by name lacks what it needs. A probe that fails takes no other figure with
     it: the report is written, and the failure is raised then.
     """
+    say = progress or (lambda _: None)
+    found = measure(
+        run,
+        data=data,
+        out=out,
+        starts=starts,
+        prompt=prompt,
+        horizon=horizon,
+        count_horizon=count_horizon,
+        other_actions=other_actions,
+        seed=seed,
+        device=device,
+        progress=progress,
+        kind=kind,
+        probes=probes,
+        full=full,
+        extractor=extractor,
+    )
+    folder = Path(out) if out is not None else Path(run)
+    result = write(found, folder)
+    say(f"{found.report.verdict.headline}\nSee {folder / 'report.html'}")
+    if found.failed:
+        raise ProbeError(f"{' '.join(found.failed.values())} All other figures are in {folder / 'report.json'}.")
+    return result
+
+
+def write(found: Measured, folder: Path) -> dict[str, Any]:
+    """Write report.json and report.html into ``folder``; returns what the first holds."""
+    result = to_json(found.report)
+    page = render(found.report, found.evidence, found.abouts)
+    for name in ("report.json", "report.html"):
+        sweep(folder, name)
+    write_json(folder / "report.json", result, sealed=True)
+    write_atomic(folder / "report.html", page.encode("utf-8"))
+    return result
+
+
+def measure(
+    run: str | Path,
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    starts: int = 64,
+    prompt: int = 4,
+    horizon: int | None = None,
+    count_horizon: int = 100,
+    other_actions: bool = True,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Callable[[str], None] | None = print,
+    kind: type[WorldModel] | None = None,
+    probes: str | Sequence[str | Probe | ProbeFunction] = "default",
+    full: bool = False,
+    extractor: str | None = None,
+) -> Measured:
+    """Measure without writing the report; arguments and errors as :func:`evaluate`. (``out``: where it will be.)"""
     run, say = Path(run), progress or (lambda _: None)
     for name, value in (("starts", starts), ("prompt", prompt), ("horizon", horizon), ("count_horizon", count_horizon)):
         if value is not None and value < 1:
@@ -154,6 +225,7 @@ def evaluate(
             described["family"],
             sha256,
             sum(p.numel() for p in model.parameters()),
+            tuple(model.spec.given),
         ),
         data=DataInfo(
             dataset.path.resolve().name,
@@ -180,19 +252,9 @@ def evaluate(
         probes=tuple(p.name for p in further if p.name not in probed.unmeasured),
         unmeasured=probed.unmeasured | probed.failures,
     )
-    result = to_json(report)
-    page = render(
-        report, Evidence(shown, true, dream, tracked, model.spec.fps), {p.name: p.about for p in further if p.about}
-    )
-    for name in ("report.json", "report.html"):
-        sweep(folder, name)
-    write_json(folder / "report.json", result, sealed=True)
-    write_atomic(folder / "report.html", page.encode("utf-8"))
-    say(f"{report.verdict.headline}\nSee {folder / 'report.html'}")
     failed = {n: why for n, why in (probed.failures | probed.unmeasured).items() if n in asked}
-    if failed:
-        raise ProbeError(f"{' '.join(failed.values())} All other figures are in {folder / 'report.json'}.")
-    return result
+    abouts = {p.name: p.about for p in further if p.about}
+    return Measured(report, Evidence(shown, true, dream, tracked, model.spec.fps), abouts, failed)
 
 
 def _positions(held: HeldOut) -> np.ndarray | None:

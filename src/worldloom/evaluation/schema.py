@@ -89,6 +89,8 @@ class RunInfo:
     """Hash of its weights and description."""
     parameters: int
     """Number of its parameters."""
+    controls: tuple[str, ...] = ()
+    """Names of what it is given, such as ``action``; empty for a model of plain video."""
 
 
 @dataclass(frozen=True)

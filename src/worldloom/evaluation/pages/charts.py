@@ -21,7 +21,7 @@ class Series:
     """Written at the line's end."""
     values: Sequence[float | None]
     """One a horizon."""
-    style: Literal["model", "first", "second", "floor"] = "model"
+    style: Literal["model", "first", "second", "floor", "run1", "run2", "run3"] = "model"
     """Class of the style sheet."""
     low: Sequence[float | None] | None = None
     """Lower edge of the band."""

@@ -1,0 +1,203 @@
+"""Several runs side by side: each is measured as :func:`evaluate` does it, then they are held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worldloom.contract import WorldloomError
+from worldloom.evaluation.evaluate import Measured, measure, write
+from worldloom.evaluation.probes import ProbeError
+from worldloom.evaluation.schema import Figure, Report
+from worldloom.evaluation.verdict import LEAST_ACTION_GAIN, number
+from worldloom.files import sweep, write_atomic, write_json
+
+FOLDER = "comparison"
+"""Where the page of several runs is written unless said otherwise."""
+
+PURPOSES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("To watch", ("frechet/embedded", "kernel/embedded", "kernel/random3d", "psnr_gain_db")),
+    ("To act and plan in", ("counterfactual/sign_right", "action_gain/psnr_db", "action_gain_db")),
+    ("To obey the laws of motion", ("physics/score",)),
+    ("To go far", ("half_life/frames", "prediction_time/frames", "position_error_px")),
+    ("To be fast", ("frames_per_second",)),
+)
+"""What a model is wanted for, and the figures that decide it: the first of them that all the runs have."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which run serves a purpose best."""
+
+    purpose: str
+    """In a few words."""
+    figure: str
+    """Name of the figure that decides."""
+    horizon: str
+    """At which horizon, in frames; empty where it is one number."""
+    best: str
+    """Name of the run; empty where no difference is shown."""
+    words: str
+    """One sentence."""
+
+
+def compare(
+    runs: Sequence[str | Path], *, out: str | Path | None = None, progress: Any = print, **options: Any
+) -> dict[str, Any]:
+    """Measure several runs and write comparison.json and comparison.html; returns what the first holds.
+
+    out: a folder for both, and for each run's own report in a folder of its name; by default ``comparison`` here, and
+    the reports stay with their runs. options: as :func:`~worldloom.evaluation.evaluate`.
+
+    Raises :class:`WorldloomError` where fewer than two runs are given, or two are one.
+    """
+    paths = [Path(run) for run in runs]
+    if len(paths) < 2 or len({p.resolve() for p in paths}) < len(paths):
+        raise WorldloomError(f"Give two or more different runs to compare, found {[str(p) for p in paths]}.")
+    folder = Path(out) if out is not None else Path(FOLDER)
+    names = _names(paths)
+    say = progress or (lambda _: None)
+    found: dict[str, Measured] = {}
+    for name, path in zip(names, paths, strict=True):
+        place = folder / name if out is not None else path
+        found[name] = measure(path, out=None if out is None else place, progress=progress, **options)
+        write(found[name], place)
+        say(f"{name}: {found[name].report.verdict.headline}")
+    result = contrast({name: one.report for name, one in found.items()})
+    from worldloom.evaluation.pages.comparison import render_comparison
+
+    page = render_comparison(result, found)
+    for file in ("comparison.json", "comparison.html"):
+        sweep(folder, file)
+    write_json(folder / "comparison.json", result, sealed=True)
+    write_atomic(folder / "comparison.html", page.encode("utf-8"))
+    for choice in result["choices"]:
+        say(f"{choice['purpose']}: {choice['words']}")
+    say(f"See {folder / 'comparison.html'}")
+    failed = [why for one in found.values() for why in one.failed.values()]
+    if failed:
+        raise ProbeError(f"{' '.join(failed)} All other figures are in {folder / 'comparison.json'}.")
+    return result
+
+
+def contrast(reports: dict[str, Report]) -> dict[str, Any]:
+    """Which run is surely better at what: the JSON of comparison.json."""
+    figures: dict[str, Any] = {}
+    for name in dict.fromkeys(n for report in reports.values() for n in report.figures):
+        have = {run: report.figures[name] for run, report in reports.items() if name in report.figures}
+        horizon = _horizon(list(have.values()))
+        values = {run: _at(figure.value, horizon) for run, figure in have.items()}
+        one = next(iter(have.values()))
+        figures[name] = {
+            "title": one.title,
+            "unit": "%" if one.statistic == "share" else one.unit,
+            "better": one.better,
+            "horizon": horizon,
+            "value": values,
+            "interval": {run: list(_pair(figure.interval, horizon) or ()) or None for run, figure in have.items()},
+            "surely_best": surely_best(have, horizon) if len(have) == len(reports) else None,
+        }
+    return {
+        "schema": "1",
+        "runs": {run: {"model_sha256": r.run.model_sha256, "family": r.run.family, "parameters": r.run.parameters,
+                       "controls": list(r.run.controls), "headline": r.verdict.headline, "data": r.data.fingerprint}
+                 for run, r in reports.items()},
+        "notes": _notes(reports),
+        "choices": [vars(choice) for choice in (_choose(*p, reports) for p in PURPOSES) if choice is not None],
+        "figures": figures,
+    }  # fmt: skip
+
+
+def surely_best(have: dict[str, Figure], horizon: str) -> str | None:
+    """The run whose interval lies wholly on the better side of every other's; None where there is none."""
+    pairs = {run: _pair(figure.interval, horizon) for run, figure in have.items()}
+    if len(have) < 2 or any(pair is None for pair in pairs.values()):
+        return None
+    lower = next(iter(have.values())).better == "lower"
+    for run, pair in pairs.items():
+        others = [other for name, other in pairs.items() if name != run]
+        if all(pair[1] < o[0] if lower else pair[0] > o[1] for o in others if pair is not None and o is not None):
+            return run
+    return None
+
+
+def _choose(purpose: str, names: tuple[str, ...], reports: dict[str, Report]) -> Choice | None:
+    running = dict(reports)
+    left_out = ""
+    if purpose.startswith("To act"):
+        running = {run: r for run, r in reports.items() if "action" in r.run.controls}
+        deaf = [run for run in reports if run not in running]
+        left_out = f" {_and(deaf)} {'takes' if len(deaf) == 1 else 'take'} no actions." if deaf else ""
+        if not running:
+            return Choice(purpose, "", "", "", f"None: no run takes actions.{left_out}".strip())
+    shared = [n for n in names if all(n in r.figures for r in running.values())]
+    if not shared:
+        return None
+    figures = {run: r.figures[shared[0]] for run, r in running.items()}
+    one, horizon = next(iter(figures.values())), _horizon(list(figures.values()))
+    unit = "%" if one.statistic == "share" else one.unit
+    said = ", ".join(f"{run} {number(_at(figure.value, horizon), unit)}" for run, figure in figures.items())
+    what = f"{one.title}{f', {horizon} frames ahead' if horizon else ''}: {said}."
+    best = surely_best(figures, horizon)
+    if len(figures) == 1:
+        best = next(iter(figures))
+        pair = _pair(one.interval, horizon)
+        hears = pair is not None and pair[0] > (LEAST_ACTION_GAIN if unit == "dB" else 0.0)
+        words = f"Only {best} can: {what}" if hears else f"Only {best} could, and is not shown to listen: {what}"
+        best = best if hears else ""
+    elif best is None:
+        best, words = "", f"No difference is shown: {what}"
+    else:
+        words = f"{best}. {what}"
+    return Choice(purpose, shared[0], horizon, best, f"{words}{left_out}")
+
+
+def _horizon(figures: Sequence[Figure]) -> str:
+    """The horizon at which figures are held against each other: the farthest up to 20 frames that all have."""
+    if not all(isinstance(f.value, dict) for f in figures):
+        return ""
+    common = set.intersection(*(set(f.value) for f in figures if isinstance(f.value, dict)))
+    near = [int(h) for h in common if h.isdigit() and int(h) <= 20]
+    return str(max(near)) if near else min(common, key=int, default="")
+
+
+def _at(value: Any, horizon: str) -> float | None:
+    found = value.get(horizon) if isinstance(value, dict) else value
+    return float(found) if isinstance(found, (int, float)) else None
+
+
+def _pair(interval: Any, horizon: str) -> tuple[float, float] | None:
+    found = interval.get(horizon) if isinstance(interval, dict) else interval
+    return None if found is None else (float(found[0]), float(found[1]))
+
+
+def _notes(reports: dict[str, Report]) -> list[str]:
+    """What stands in the way of a fair comparison."""
+    notes = []
+    data = {r.data.fingerprint for r in reports.values()}
+    if len(data) > 1:
+        listed = ", ".join(f"{run} on {r.data.name} ({r.data.fingerprint[:8]})" for run, r in reports.items())
+        notes.append(f"The runs were measured on different data: {listed}. Give one dataset to all by --data.")
+    settings = {(r.setting.starts, r.setting.prompt, r.setting.horizon, r.setting.seed) for r in reports.values()}
+    if len(settings) > 1:
+        notes.append("The runs were measured with different starts, prompts or horizons: see their own reports.")
+    return notes
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """A name for each run: its folder's, with as many folders above as tell them apart."""
+    parts = [p.resolve().parts for p in paths]
+    for depth in range(1, max(len(p) for p in parts) + 1):
+        names = ["-".join(p[-depth:]) for p in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(i) for i in range(len(paths))]
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+__all__ = ["Choice", "compare", "contrast", "surely_best"]

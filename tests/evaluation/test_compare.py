@@ -1,0 +1,103 @@
+"""Several runs side by side: which is surely better at what, and what stands in the way of saying so."""
+
+import dataclasses
+
+import pytest
+import toy_discs
+
+from worldloom import models
+from worldloom.contract import WorldloomError
+from worldloom.evaluation import load_report
+from worldloom.evaluation.compare import compare, contrast, surely_best
+from worldloom.files import read_json
+
+SMALL = {"starts": 8, "horizon": 20, "count_horizon": 24, "progress": None, "probes": "none"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toy_family():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.FAMILIES, "toy", ("toy_discs", "Toy"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compared")
+    data = toy_discs.write_discs(folder / "data", episodes=50, length=36)
+    runs = [toy_discs.write_run(folder / "a" / "run", data), toy_discs.write_run(folder / "b" / "run", data, "deaf")]
+    said = []
+    result = compare(runs, out=folder / "out", **SMALL | {"progress": said.append})
+    return folder / "out", result, said
+
+
+def test_the_better_run_is_named_where_its_interval_is_apart(compared):
+    _, result, said = compared
+    assert list(result["runs"]) == ["a-run", "b-run"]  # as many folders as tell them apart
+    position = result["figures"]["position_error_px"]
+    assert position["horizon"] == "20"
+    assert position["value"]["a-run"] < position["value"]["b-run"]
+    assert position["surely_best"] == "a-run"
+    choices = {choice["purpose"]: choice for choice in result["choices"]}
+    assert choices["To act and plan in"]["best"] == "a-run"
+    assert choices["To go far"]["best"] == "a-run"
+    assert any(line.startswith("To act and plan in: a-run.") for line in said)
+
+
+def test_what_is_written_can_be_read_and_shows_every_run(compared):
+    folder, result, _ = compared
+    read = read_json(folder / "comparison.json", sealed=True)
+    assert {k: v for k, v in read.items() if k != "check"} == result
+    page = (folder / "comparison.html").read_text(encoding="utf-8")
+    assert page.count('<svg class="strip"') == 2
+    assert '<polygon class="band run1"' in page
+    for name in ("a-run", "b-run"):
+        assert load_report(folder / name).run.name == "run"
+        assert (folder / name / "report.html").exists()
+
+
+def test_overlapping_intervals_name_nobody(compared):
+    folder, _, _ = compared
+    figure = load_report(folder / "a-run").figures["position_error_px"]
+    one = dataclasses.replace(figure, value=1.0, interval=(0.5, 1.5), curve=None)
+    two = dataclasses.replace(figure, value=2.0, interval=(1.4, 2.5), curve=None)
+    far = dataclasses.replace(figure, value=4.0, interval=(3.5, 4.5), curve=None)
+    assert surely_best({"one": one, "two": two}, "") is None
+    assert surely_best({"one": one, "far": far}, "") == "one"
+    assert (
+        surely_best(
+            {"one": dataclasses.replace(one, better="higher"), "far": dataclasses.replace(far, better="higher")}, ""
+        )
+        == "far"
+    )
+    assert surely_best({"one": one, "two": two, "far": far}, "") is None
+    assert surely_best({"one": one, "none": dataclasses.replace(far, interval=None)}, "") is None
+    assert surely_best({"one": one}, "") is None
+
+
+def test_a_run_without_actions_is_not_chosen_to_act_in(compared):
+    folder, _, _ = compared
+    a, b = (load_report(folder / name) for name in ("a-run", "b-run"))
+    film = dataclasses.replace(a, run=dataclasses.replace(a.run, controls=()))
+    del film.figures["action_gain_db"]
+    choices = {c["purpose"]: c for c in contrast({"film": film, "deaf": b})["choices"]}
+    assert choices["To act and plan in"]["best"] == ""  # the other one does not listen
+    assert "film takes no actions" in choices["To act and plan in"]["words"]
+    choices = {c["purpose"]: c for c in contrast({"film": film, "game": load_report(folder / "a-run")})["choices"]}
+    assert choices["To act and plan in"]["best"] == "game"
+
+
+def test_different_data_and_settings_are_noted(compared):
+    folder, result, _ = compared
+    a, b = (load_report(folder / name) for name in ("a-run", "b-run"))
+    assert result["notes"] == []
+    elsewhere = dataclasses.replace(b, data=dataclasses.replace(b.data, fingerprint="0" * 32))
+    assert "different data" in contrast({"a": a, "b": elsewhere})["notes"][0]
+    later = dataclasses.replace(b, setting=dataclasses.replace(b.setting, prompt=2))
+    assert "different starts" in contrast({"a": a, "b": later})["notes"][0]
+
+
+def test_one_run_is_nothing_to_compare(tmp_path):
+    for runs in ([tmp_path], [tmp_path, tmp_path / "."]):
+        with pytest.raises(WorldloomError, match="two or more different runs"):
+            compare(runs)
