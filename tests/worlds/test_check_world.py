@@ -64,6 +64,7 @@ def checked(**broken) -> dict[str, str]:
         ("balls", {"action": "continuous", "task": "goal", "balls": 2, "time_limit": 5}),
         ("balls", {}),
         ("lab", {}),
+        ("phyworld", {"scenario": "collision"}),
         ("CartPole-v1", {"size": (32, 32)}),
     ],
 )

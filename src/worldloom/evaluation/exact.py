@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from worldloom.configs import ConfigError, from_json
-from worldloom.contract import Segment
+from worldloom.configs import from_json
+from worldloom.contract import Segment, WorldloomError
 from worldloom.evaluation.heldout import HeldOut
-from worldloom.worlds.balls import Balls, BallsConfig, BallsError
+from worldloom.worlds.balls import Balls, BallsConfig
 from worldloom.worlds.balls.world import spec_of
+from worldloom.worlds.phyworld import PhyWorld, PhyWorldConfig
 
 FRESH = 7_919_000_003
 """Added to the seed of fresh episodes: no dataset is collected with such a one."""
@@ -39,10 +40,12 @@ class ExactWorld:
 
     config: BallsConfig
     """Of the world whose dataset it is."""
+    phyworld: PhyWorldConfig | None = None
+    """Where its starts are drawn by one of PhyWorld's scenarios: which, and from which split."""
 
     def changed(self, **fields: Any) -> ExactWorld:
         """The same with other fields of its configuration: other gravity, other speeds."""
-        return ExactWorld(dataclasses.replace(self.config, **fields))
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **fields))
 
     @property
     def null(self) -> Any:
@@ -90,7 +93,10 @@ class ExactWorld:
 
     def starts(self, count: int, seed: int) -> dict[str, np.ndarray]:
         """``count`` fresh starts, as the world draws them; no dataset holds them."""
-        world = Balls(self.config, count, FRESH + seed)
+        if self.phyworld is not None:
+            world: Balls = PhyWorld(self.phyworld, count, FRESH + seed)
+        else:
+            world = Balls(self.config, count, FRESH + seed)
         truth = world.reset().truth
         return {name: truth[name] for name in ("position", "velocity", "radius", "goal") if name in truth}
 
@@ -132,11 +138,14 @@ def as_held(played: Played, prompt: int) -> HeldOut:
 def find_exact(info: Mapping[str, Any]) -> ExactWorld | None:
     """The exact world that a dataset's ``info`` names; None where it is none of ours."""
     described = info.get("world")
-    if not isinstance(described, Mapping) or described.get("env") != "balls":
+    if not isinstance(described, Mapping) or described.get("env") not in ("balls", "phyworld"):
         return None
     try:
+        if described["env"] == "phyworld":
+            phyworld = from_json(PhyWorldConfig, described["config"], "the dataset's world")
+            return ExactWorld(phyworld.balls, phyworld)
         return ExactWorld(from_json(BallsConfig, described["config"], "the dataset's world"))
-    except (ConfigError, BallsError, KeyError):
+    except (WorldloomError, KeyError):
         return None
 
 

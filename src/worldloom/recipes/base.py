@@ -46,7 +46,7 @@ class Recipe:
     env: str | None = None
     """World to collect from: a built-in name, a Gymnasium id, or ``module:Class``. None: the data are given."""
     world: Any = None
-    """The world's configuration: BallsConfig, LabWorldConfig or GymConfig."""
+    """The world's configuration: BallsConfig, LabWorldConfig, PhyWorldConfig or GymConfig."""
     collect: CollectConfig = field(default_factory=CollectConfig)
     """What is collected where no dataset is given."""
     kind: type[WorldModel] | None = None

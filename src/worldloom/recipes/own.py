@@ -30,6 +30,10 @@ def world_config(env: str) -> Any:
         from worldloom.worlds.lab import LabWorldConfig
 
         return LabWorldConfig()
+    if env == "phyworld":
+        from worldloom.worlds.phyworld import PhyWorldConfig
+
+        return PhyWorldConfig()
     from worldloom.worlds.balls import BallsConfig
 
     return BallsConfig()

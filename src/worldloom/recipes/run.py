@@ -59,6 +59,10 @@ def open_world(recipe: Recipe, *, check: bool = False, say: Callable[[str], None
         from worldloom.worlds.lab import LabWorld
 
         return LabWorld(num, seed, recipe.world.first, recipe.world.samples)
+    if recipe.env == "phyworld":
+        from worldloom.worlds.phyworld import PhyWorld
+
+        return PhyWorld(recipe.world, num, seed)
     from worldloom.worlds.balls import Balls
 
     return Balls(recipe.world, num, seed)

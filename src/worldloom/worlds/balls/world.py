@@ -59,7 +59,7 @@ class Balls:
         for i in np.flatnonzero(mask).tolist():
             if seed is not None:
                 self._random[i] = np.random.default_rng((seed, i))
-            self._x[i], self._v[i], self._r[i], self._goal[i] = draw_start(self.config, self._random[i])
+            self._x[i], self._v[i], self._r[i], self._goal[i] = self._start(self._random[i])
         self._time[mask] = 0
         self._ended[mask] = False
         return self._begin(mask)
@@ -142,6 +142,10 @@ class Balls:
 
     def close(self) -> None:
         """Nothing to free."""
+
+    def _start(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Where one world begins: see :func:`draw_start`."""
+        return draw_start(self.config, random)
 
     def _kick(self, action: np.ndarray | None) -> np.ndarray:
         """(N, K, 2) change of velocity by an action."""
