@@ -10,7 +10,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[envs,data,dev]' tensorboard
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[envs,data,engines,dev]' tensorboard
 	touch $@
 
 demo: setup
