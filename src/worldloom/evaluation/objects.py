@@ -9,6 +9,9 @@ import numpy as np
 from worldloom.evaluation.probes.dreams import Dreams
 from worldloom.evaluation.tracking import Scene, Tracks, background, calibrate, track_clip
 
+LEARNT = 32
+"""True frames, spread over prompt and future, from which a start's objects are learnt."""
+
 
 @dataclass(frozen=True)
 class Followed:
@@ -38,17 +41,21 @@ def follow_frames(dreams: Dreams, frames: np.ndarray) -> Followed:
     shown, real = dreams.shown[camera], dreams.real[camera]
     position = np.concatenate([dreams.truth_shown["position"], dreams.truth["position"]], 1)
     ground = dreams.once("background", lambda: background(np.concatenate([shown, real], 1)))
+    occluder = None if dreams.world is None else dreams.world.config.occluder
+    now = dreams.prompt - 1
     parts: list[tuple[Tracks, Tracks, Tracks, Scene]] = []
     for clip, future, dream, where in zip(shown, real, frames, position, strict=True):
-        scene = calibrate(clip, where.shape[1], ground)
-        before = track_clip(clip, scene, where[0])
-        velocity = where[dreams.prompt - 1] - where[max(dreams.prompt - 2, 0)]
-        start = where[dreams.prompt - 1]
-        parts.append(
-            (before, track_clip(future, scene, start, velocity), track_clip(dream, scene, start, velocity), scene)
-        )
+        true = np.concatenate([clip, future])
+        some = np.unique(np.linspace(0, len(true) - 1, LEARNT).round().astype(int))
+        scene = calibrate(true[some], where.shape[1], ground, position=where[some])
+        begin = where[1] - where[0]
+        before = track_clip(clip, scene, where[0] - begin, begin, occluder=occluder)
+        velocity = where[now] - where[now - 1] if now else begin
+        ahead = [track_clip(x, scene, where[now], velocity, occluder=occluder) for x in (future, dream)]
+        parts.append((before, ahead[0], ahead[1], scene))
     known = dreams.truth.get("radius")
-    radius = known[:, 0] if known is not None else np.sqrt(np.stack([p[3].masses for p in parts]) / np.pi)
+    sizes = np.stack([np.full(0, np.nan) if p[3].sizes is None else p[3].sizes for p in parts])
+    radius = known[:, 0] if known is not None else np.sqrt(sizes / np.pi)
     return Followed(
         [p[0] for p in parts],
         [p[1] for p in parts],

@@ -6,11 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worldloom.evaluation.tracker import Scene, TrackerConfig, background, calibrate, detect, follow
-
-SEEN, UNBORN, LOST, MERGED, FADED, HIDDEN = 0, 1, 2, 3, 4, 5
-"""Reason codes of :class:`Tracks`: seen; not born yet; gone, nothing is near; inside a blob with another object that
-could not be parted; only a smudge is left where it should be; behind a known occluder."""
+from worldloom.evaluation.linking import FADED, HIDDEN, LOST, MERGED, SEEN, UNBORN, LinkConfig, Track, link
+from worldloom.evaluation.tracker import Objects, Scene, TrackerConfig, background, calibrate, detect
 
 
 @dataclass(frozen=True)
@@ -32,6 +29,8 @@ class Tracks:
     """(F,) objects detected."""
     smudges: np.ndarray
     """(F,) blobs too faint, too small or too large to be objects."""
+    parted: np.ndarray
+    """(F, N) bool: parted from a blob of several by fitting discs, so that its axes say nothing of its shape."""
 
     @property
     def seen(self) -> np.ndarray:
@@ -45,30 +44,59 @@ def track_clip(
     start: np.ndarray,
     velocity: np.ndarray | None = None,
     config: TrackerConfig | None = None,
+    occluder: tuple[float, float, float, float] | None = None,
+    links: LinkConfig | None = None,
 ) -> Tracks:
     """Follow the objects of F frames (F, C, H, W) uint8 from where they were in the frame before the first.
 
-    start: (K, 2) px; velocity: (K, 2) px/frame, zero unless given.
+    start: (K, 2) px; velocity: (K, 2) px/frame, where None anything up to an eighth of the frame. occluder: (left,
+    top, right, bottom), px: an object that reaches behind it is :data:`HIDDEN`, also where a part of it shows. Sizes
+    and colours of the first frames are those of the scene, where it tells whose they are.
     """
     found = detect(frames, scene, config)
-    position = follow(found, start)
-    seen = np.isfinite(position).all(-1)
-    same = (position[:, :, None] == found.position[:, None]).all(-1)  # (F, K, M)
-    which, row = same.argmax(-1), np.arange(len(frames))[:, None]
+    known = scene.sizes is not None and scene.colours is not None and len(scene.sizes) == len(start)
+    unknown = np.full(frames.shape[1], np.nan)
+    tracks = []
+    for k, at in enumerate(np.asarray(start, np.float64)):
+        speed = max(frames.shape[-2:]) / 8 if velocity is None else float(np.hypot(*velocity[k]))
+        tracks.append(
+            Track(
+                at,
+                np.zeros(2) if velocity is None else np.asarray(velocity[k], np.float64),
+                speed,
+                float(scene.sizes[k]) if known and scene.sizes is not None else np.nan,
+                scene.colours[k] if known and scene.colours is not None else unknown,
+            )
+        )
+    return _gather(found, link(found, tracks, (frames.shape[-2], frames.shape[-1]), occluder, links))
+
+
+def _gather(found: Objects, tracks: list[Track]) -> Tracks:
+    """Columns of detections, one a track."""
+    frames, channels = len(found.count), found.colour.shape[-1]
+    which = np.full((frames, len(tracks)), -1)
+    reason = np.full((frames, len(tracks)), UNBORN, np.int8)
+    for n, one in enumerate(tracks):
+        for t, why in one.reason.items():
+            reason[t, n] = why
+        for t, m in one.which.items():
+            which[t, n], reason[t, n] = m, SEEN
+    row = np.arange(frames)[:, None]
+    seen = which >= 0
 
     def pick(values: np.ndarray) -> np.ndarray:
-        chosen = values[row, which].astype(np.float64)
-        chosen[~seen] = np.nan
-        return chosen
+        chosen = values[row, which]
+        return np.where(seen.reshape(*seen.shape, *[1] * (chosen.ndim - 2)), chosen, np.nan)
 
     return Tracks(
-        position,
+        pick(found.position),
         pick(found.mass),
-        pick(found.colour),
+        pick(found.colour).reshape(frames, len(tracks), channels),
         pick(found.axes),
-        np.where(seen, SEEN, LOST).astype(np.int8),
+        reason,
         found.count,
         found.smudges,
+        seen & (found.parts[row, which] > 1),
     )
 
 
