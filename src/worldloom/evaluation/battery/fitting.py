@@ -35,24 +35,22 @@ def fit_states(world: ExactWorld, held: HeldOut, first: np.ndarray, row: np.ndar
     (m,), as many as the prompt has: the states whose exact motion comes closest to what the tracker sees in them.
 
     Levenberg's least squares (1944) over the state at the first of them, begun at the best of the states that two
-    neighbouring frames give. Raises :class:`WorldloomError` for a prompt of one frame, or a ball that is seen in fewer
-    than two.
+    neighbouring frames give. A ball that the tracker sees in fewer than two of them (it could not be parted from
+    another) begins at its true state: the ceiling is then a little too high, never too low. Raises
+    :class:`WorldloomError` for a prompt of one frame.
     """
     if held.prompt < 2:
         raise WorldloomError(f"A velocity takes at least 2 frames of prompt, found {held.prompt}.")
     index = first[:, None] + np.arange(held.prompt)
     seen = seen_positions(held, int(index.max()) + 1)[row[:, None], index]
-    if (np.isfinite(seen).all(-1).sum(1) < 2).any():
-        raise WorldloomError(
-            "The tracker sees a ball in fewer than two frames of a prompt, which tells no velocity. Give a longer one."
-        )
+    true = {n: np.asarray(held.truth[n], np.float64)[row, index[:, 0]] for n in ("position", "velocity")}
     radius = np.asarray(held.truth["radius"], np.float64)[row[:, None], index][:, 0]
     action = held.segment.control["action"].numpy()[row[:, None], index] if world.null is not None else None
     kicks = [
         push_of(world.config, action[:, t]) if action is not None else np.zeros_like(seen[:, 0])
         for t in range(held.prompt)
     ]
-    fit = _Fit(world, seen, radius, kicks)
+    fit = _Fit(world, seen, radius, kicks, true)
     best = fit.guess()
     x, v = fit.refine(*best)
     path = fit.play(x, v)
@@ -62,9 +60,17 @@ def fit_states(world: ExactWorld, held: HeldOut, first: np.ndarray, row: np.ndar
 class _Fit:
     """m clips of P frames: what is seen (m, P, K, 2), and the pushes (m, K, 2) that led to each frame."""
 
-    def __init__(self, world: ExactWorld, seen: np.ndarray, radius: np.ndarray, kicks: list[np.ndarray]) -> None:
+    def __init__(
+        self,
+        world: ExactWorld,
+        seen: np.ndarray,
+        radius: np.ndarray,
+        kicks: list[np.ndarray],
+        true: dict[str, np.ndarray],
+    ) -> None:
         self.config, self.seen, self.radius, self.kicks = world.config, seen, radius, kicks
-        self.known = np.isfinite(seen)
+        self.known, self.true = np.isfinite(seen), true
+        self.unseen = self.known.all(-1).sum(1) < 2  # (m, K)
 
     def _flow(self, x: np.ndarray, v: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         moved = advance(x, v, radius, (float(self.config.width), float(self.config.height)), self.config.gravity)
@@ -90,12 +96,14 @@ class _Fit:
         found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         g = np.asarray(self.config.gravity)
         filled = _filled(self.seen)
+        lost = self.unseen[:, :, None]
         for t in range(self.seen.shape[1] - 1):
             x = self._inside(filled[:, t])
             v = filled[:, t + 1] - filled[:, t] - self.kicks[t + 1] - 0.5 * g
             for back in range(t, 0, -1):  # the laws are those of the film run back
                 x, turned = self._flow(x, -v, self.radius)
                 v = -turned - self.kicks[back]
+            x, v = np.where(lost, self.true["position"], x), np.where(lost, self.true["velocity"], v)
             found.append((np.square(self.residual(x, v)).sum(1), x, v))
         best = np.argmin(np.stack([f[0] for f in found]), 0)
         rows = np.arange(len(best))
@@ -130,11 +138,14 @@ class _Fit:
 
 
 def _filled(seen: np.ndarray) -> np.ndarray:
-    """For the first guess alone: between frames in which a ball is seen, on a line (m, P, K, 2)."""
+    """For the first guess alone: between frames in which a ball is seen, on a line; 1 where it hardly ever is."""
     out = seen.copy()
     frames = np.arange(seen.shape[1])
     for i, k in np.argwhere(~np.isfinite(seen).all((1, 3))):
         there = np.isfinite(seen[i, :, k]).all(-1)
+        if there.sum() < 2:
+            out[i, :, k] = 1.0
+            continue
         for axis in range(2):
             out[i, :, k, axis] = np.interp(frames, frames[there], seen[i, there, k, axis])
     return out

@@ -1,0 +1,173 @@
+"""The detection table: what every probe says of every known-bad world, against what it says of the true one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from worldloom.evaluation.battery.corruptions import BATTERY, dreamer, make_dreams
+from worldloom.evaluation.exact import ExactWorld
+from worldloom.evaluation.figures import object_figures, picture_figures, track
+from worldloom.evaluation.heldout import HeldOut
+from worldloom.evaluation.probes import Dreams, Probe, find_probes, measure_all, probe
+from worldloom.evaluation.schema import Figure
+from worldloom.worlds.balls import BallsConfig
+
+MARGIN = 0.05
+"""A difference below this share of the larger of two values is none, however narrow their intervals."""
+TINY = 1e-6
+"""So is one below this: rounding."""
+
+WORLDS: dict[str, ExactWorld] = {
+    "pushed": ExactWorld(BallsConfig(balls=3, radius=6.0, gravity=(0.0, 0.05), action="discrete", push=0.5)),
+    "free": ExactWorld(BallsConfig(balls=2, radius=5.0)),
+}
+"""Where the table is measured: three large balls that meet often, under mild gravity, one of them pushed by discrete
+actions; and two without gravity or actions."""
+
+Verdict = Literal["detected", "blind", "better", "unmeasured"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a table is measured."""
+
+    starts: int = 32
+    """Dreams of each world."""
+    prompt: int = 4
+    """True frames before each."""
+    horizon: int = 40
+    """Dreamed frames."""
+    seed: int = 0
+    """Of the starts, the dreams and the intervals."""
+
+
+@dataclass
+class Asked:
+    """What the probes said of one dreamer."""
+
+    figures: dict[str, Figure] = field(default_factory=dict)
+    """By full name."""
+    unmeasured: dict[str, str] = field(default_factory=dict)
+    """Name of a probe that can't measure here, and why."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Name of a probe that failed, and how."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall-clock time, by probe."""
+
+
+def _pictures(dreams: Dreams) -> dict[str, Figure]:
+    camera = dreams.camera
+    true, dream = (torch.from_numpy(part[camera].copy()) for part in (dreams.real, dreams.dreamed))
+    last = torch.from_numpy(dreams.shown[camera][:, -1].copy())
+    return picture_figures(true, dream, last, dreams.episodes, dreams.seed)
+
+
+def _objects(dreams: Dreams) -> dict[str, Figure]:
+    import numpy as np
+
+    camera = dreams.camera
+    position = np.concatenate([dreams.truth_shown["position"], dreams.truth["position"]], 1)
+    tracked = track(dreams.shown[camera], dreams.real[camera], dreams.dreamed[camera], position)
+    return object_figures(tracked, dreams.episodes, dreams.seed)
+
+
+BASIC: tuple[Probe, ...] = (
+    probe(_pictures, name="pictures", about="The report's own figures of pictures."),
+    probe(_objects, name="objects", truth=("position",), about="The report's own figures of objects."),
+)
+"""What every report measures without a probe, as probes."""
+
+
+def all_probes(given: str | Sequence[str] = "default") -> list[Probe]:
+    """Those of the table: the report's own figures, and the probes that ``given`` names (see
+    :func:`~worldloom.evaluation.probes.find_probes`)."""
+    return [*BASIC, *find_probes(given)]
+
+
+def starts(world: ExactWorld, setting: Setting) -> HeldOut:
+    """The starts that all dreamers of a table share."""
+    return world.fresh(setting.starts, setting.prompt, setting.horizon, setting.seed)
+
+
+def ask(world: ExactWorld, name: str, probes: Sequence[Probe], setting: Setting, held: HeldOut | None = None) -> Asked:
+    """What ``probes`` say of the dreamer ``name`` (see :func:`~worldloom.evaluation.battery.dreamer`)."""
+    held = starts(world, setting) if held is None else held
+    began = time.perf_counter()
+    dreams = make_dreams(
+        world, dreamer(name, world), setting.starts, setting.prompt, setting.horizon, setting.seed, held
+    )
+    out = Asked(seconds={"dreaming": time.perf_counter() - began})
+    for one in probes:
+        began = time.perf_counter()
+        probed = measure_all([one], dreams, lambda _: None)
+        out.seconds[one.name] = time.perf_counter() - began
+        out.figures |= probed.figures
+        out.unmeasured |= probed.unmeasured
+        out.failures |= probed.failures
+    return out
+
+
+def judge(bad: Figure | None, true: Figure | None) -> Verdict:
+    """Whether a figure tells a bad world from the true one.
+
+    ``detected``: at some horizon (or as a whole) the two intervals lie apart, the bad world's on the worse side, and
+    the values differ by more than :data:`MARGIN` of the larger. ``better``: likewise, on the better side, and nowhere
+    on the worse. ``blind``: neither. ``unmeasured``: one of the two could not be measured, or has no interval.
+    """
+    if bad is None or true is None:
+        return "unmeasured"
+    pairs = [(bad.value, bad.interval, true.value, true.interval)]
+    if isinstance(bad.value, Mapping) and isinstance(true.value, Mapping):
+        pairs = [
+            (bad.value[h], (bad.interval or {}).get(h), true.value[h], (true.interval or {}).get(h))  # type: ignore[union-attr]
+            for h in bad.value
+            if h in true.value
+        ]
+    sides = [_side(b, bi, t, ti, 1 if bad.better == "lower" else -1) for b, bi, t, ti in pairs]
+    known = [s for s in sides if s is not None]
+    if not known:
+        return "unmeasured"
+    if max(known) > 0:
+        return "detected"
+    return "better" if min(known) < 0 else "blind"
+
+
+def _side(bad: Any, bad_interval: Any, true: Any, true_interval: Any, sign: int) -> int | None:
+    """1: worse, -1: better, 0: can't be told apart; None where something is missing."""
+    if bad is None or true is None or bad_interval is None or true_interval is None:
+        return None
+    if abs(bad - true) <= max(MARGIN * max(abs(bad), abs(true)), TINY):
+        return 0
+    if sign * bad > sign * true:
+        return int(_gap(bad_interval, true_interval, sign) > 0)
+    return -int(_gap(true_interval, bad_interval, sign) > 0)
+
+
+def _gap(worse: tuple[float, float], other: tuple[float, float], sign: int) -> float:
+    """How far the interval ``worse`` lies beyond ``other`` in the direction of ``sign``."""
+    return worse[0] - other[1] if sign > 0 else other[0] - worse[1]
+
+
+def names(world: ExactWorld) -> list[str]:
+    """The bad worlds that exist beside ``world``."""
+    return [name for name, one in BATTERY.items() if one.fits(world)]
+
+
+__all__ = [
+    "BASIC",
+    "MARGIN",
+    "WORLDS",
+    "Asked",
+    "Setting",
+    "Verdict",
+    "all_probes",
+    "ask",
+    "judge",
+    "names",
+    "starts",
+]
