@@ -1,0 +1,1 @@
+"""How far a dream can be trusted, measured: calibration of the bound that :mod:`worldloom.imagination.trust` reads."""
