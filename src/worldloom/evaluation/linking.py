@@ -7,6 +7,7 @@ deviations from what is predicted, each in units of its tolerance. What no track
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,7 +112,8 @@ class _Frame:
         """Let them choose; ``young`` grows by what is born."""
         fastest = max((x.speed for x in tracks), default=0.0)
         present, lost = [x for x in tracks if x.ago == 1], [x for x in tracks if x.ago > 1]
-        missed = self._choose(present, fastest) + self._choose(lost, 0.0, strict=True)
+        within = [x for x in lost if x.reason.get(self.t - 1) == MERGED]
+        missed = self._choose(present, fastest, within) + self._choose(lost, 0.0, strict=True)
         for one in missed:
             one.reason[self.t] = self._why(one)
             one.ago += 1
@@ -130,8 +132,10 @@ class _Frame:
         for one in young:
             one.sure = len(one.which) >= self.config.life
 
-    def _choose(self, tracks: list[Track], fastest: float, strict: bool = False) -> list[Track]:
-        """Assign what is free; returns the tracks left over."""
+    def _choose(
+        self, tracks: list[Track], fastest: float, within: Sequence[Track] = (), strict: bool = False
+    ) -> list[Track]:
+        """Assign what is free; returns the tracks left over. within: others that may share a detection with them."""
         index = np.flatnonzero(self.free)
         if not tracks or not len(index):
             return tracks
@@ -155,7 +159,7 @@ class _Frame:
             if self._hidden(self.at[m], one.size):  # what is seen of it is not its middle
                 one.reason[self.t] = HIDDEN
                 one.ago += 1
-            elif self.parts[m] == 0 and any(self._inside(x, m) for x in left):
+            elif self._shared(one, m) and any(self._inside(x, m) for x in (*left, *within)):
                 one.reason[self.t] = MERGED
                 one.ago += 1
             else:
@@ -204,6 +208,10 @@ class _Frame:
         dx = max(left - at[0], 0.0, at[0] - right)
         dy = max(top - at[1], 0.0, at[1] - bottom)
         return bool(np.hypot(dx, dy) < self._radius(size) + 0.75)
+
+    def _shared(self, one: Track, m: int) -> bool:
+        """Whether a detection shows more than this object alone, so that its middle is not the object's."""
+        return self.parts[m] == 0 or bool(self.parts[m] == 1 and self.mass[m] > 1.1 * one.size)
 
     def _inside(self, one: Track, m: int) -> bool:
         """Whether it should be where a detection of at least its size is."""
