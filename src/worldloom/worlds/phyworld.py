@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -30,7 +30,8 @@ GRAVITY = 2.5
 """Acceleration downwards in ``parabola``, units/s²."""
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
-Ranges = tuple[tuple[float, float], ...]
+Ranges: TypeAlias = tuple[tuple[float, float], ...]
+Split: TypeAlias = Literal["in", "speed", "size", "both", "bands", "gap", "wedge", "inside", "outside"]
 SPEED: Ranges = ((1.0, 4.0),)
 """Speeds in distribution, units/s."""
 OTHER_SPEED: Ranges = ((0.0, 0.8), (4.5, 6.0))
@@ -39,7 +40,7 @@ BANDS: Ranges = ((1.0, 1.25), (3.75, 4.0))
 """Speeds trained on by ``bands`` ..."""
 GAP: Ranges = ((1.25, 3.75),)
 """... and those between them, which it never sees."""
-TEST_SPLITS = {
+TEST_SPLITS: dict[str, tuple[Split, ...]] = {
     "in": ("in", "speed", "size", "both"),
     "bands": ("bands", "gap", "speed", "size", "both"),
     "wedge": ("wedge", "inside", "outside", "speed", "size", "both"),
@@ -67,7 +68,7 @@ class PhyWorldConfig:
     scenario: Literal["uniform", "collision", "parabola"] = "uniform"
     """``uniform``: a ball goes right at constant speed; ``collision``: two balls meet head-on; ``parabola``: a ball is
     thrown to the right and falls."""
-    split: Literal["in", "speed", "size", "both", "bands", "gap", "wedge", "inside", "outside"] = "in"
+    split: Split = "in"
     """``in``: in distribution; ``speed``, ``size``, ``both``: out of it in these. To train with holes: ``bands`` (slow
     or fast; tested in the ``gap`` between), ``wedge`` (collisions; tested ``inside`` and ``outside`` of its hull)."""
 
