@@ -164,17 +164,17 @@ def _happen(
     colour: np.ndarray,
 ) -> None:
     """The event, in the ``rows`` whose time has come. Writes into the arrays."""
-    for i in rows:
+    for i in rows.tolist():
         ball = int(draws.ball[i])
         if law.event == "vanish":
             alive[i, ball] = False
         elif law.event == "appear":
-            x[i, -1] = _free_place(config, i, draws, x[i, :-1], r[i], r[i, -1])
+            x[i, -1] = _free_place(config, i, draws, x[i, :-1], r[i], float(r[i, -1]))
             v[i, -1] = -v[i, ball]
             alive[i, -1] = True
         elif law.event == "teleport":
             others = np.arange(len(r[i])) != ball
-            x[i, ball] = _free_place(config, i, draws, x[i, others], r[i, others], r[i, ball], away=x[i, ball])
+            x[i, ball] = _free_place(config, i, draws, x[i, others], r[i, others], float(r[i, ball]), away=x[i, ball])
         elif law.event == "recolour":
             other = (ball + 1) % len(r[i])
             colour[i, ball], colour[i, other] = (1, 1) if other == ball else (colour[i, other], colour[i, ball])

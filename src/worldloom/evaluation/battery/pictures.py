@@ -198,9 +198,10 @@ class Nearest:
 def _pixels(frames: np.ndarray) -> np.ndarray:
     """(N, L, pixels) float32 at a quarter of the resolution: as telling, and a sixteenth of the work."""
     height, width = frames.shape[-2] // 4 * 4, frames.shape[-1] // 4 * 4
-    part = frames[..., :height, :width]
-    small = part.reshape(*part.shape[:-2], height // 4, 4, width // 4, 4).mean((-3, -1), dtype=np.float32)
-    return small.reshape(*frames.shape[:2], -1)
+    wide = frames[..., :height, :width].astype(np.uint16)
+    flat = sum(wide[..., i::4, :] for i in range(4))
+    small = sum(np.asarray(flat)[..., i::4] for i in range(4))
+    return np.asarray(small).reshape(*frames.shape[:2], -1).astype(np.float32) / 16
 
 
 __all__ = ["Altered", "Change", "CopyLast", "Nearest", "blur", "collapse", "noise", "shuffle"]
