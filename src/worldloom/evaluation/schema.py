@@ -16,6 +16,9 @@ SCHEMA = "2"
 FLAT = ("value", "interval", "floor", "ceiling", "n", "seed")
 """Fields of a figure that stand at the top of report.json: ``NAME`` for the value, ``NAME_interval`` and so on."""
 
+TIMED = ("cost", "frames_per_second", "train_seconds")
+"""Probes and figures that are timings: no two evaluations find the same."""
+
 ByHorizon = dict[str, float | None]
 
 
@@ -183,6 +186,21 @@ def to_json(report: Report) -> dict[str, Any]:
     rest = dataclasses.asdict(report)
     del rest["figures"]
     return out | rest | {"details": details}
+
+
+def timeless(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A report's JSON without what changes from one evaluation to the next: the figures of :data:`TIMED`, the sentence
+    of the verdict that tells one, ``created`` and the seal ``check``. Two evaluations of one run with one seed are then
+    equal to the byte."""
+    details = report["details"]
+    timed = {name for name in details if name.split("/")[0] in TIMED}
+    gone = {name if key == "value" else f"{name}_{key}" for name in timed for key in FLAT}
+    out = {name: value for name, value in report.items() if name not in gone | {"created", "check"}}
+    points = [point for point in report["verdict"]["points"] if "frames a second" not in point]
+    return out | {
+        "details": {name: detail for name, detail in details.items() if name not in timed},
+        "verdict": {**report["verdict"], "points": points},
+    }
 
 
 def parse(data: Any, where: str = "report") -> Report:

@@ -16,7 +16,26 @@ from worldloom.evaluation.probes.dreams import Dreams, ProbeError
 from worldloom.evaluation.schema import FLAT, Figure
 from worldloom.plugins import load, one_line, place
 
-PROBES: dict[str, tuple[str, str]] = {}
+PROBES: dict[str, tuple[str, str]] = {
+    "permanence": ("worldloom.evaluation.probes.permanence", "permanence"),
+    "occlusion": ("worldloom.evaluation.probes.occlusion", "occlusion"),
+    "inertia": ("worldloom.evaluation.probes.motion", "inertia"),
+    "gravity": ("worldloom.evaluation.probes.motion", "gravity"),
+    "walls": ("worldloom.evaluation.probes.contacts", "walls"),
+    "contacts": ("worldloom.evaluation.probes.contacts", "contacts"),
+    "constancy": ("worldloom.evaluation.probes.constancy", "constancy"),
+    "causality": ("worldloom.evaluation.probes.causality", "causality"),
+    "reversal": ("worldloom.evaluation.probes.reversal", "reversal"),
+    "physics": ("worldloom.evaluation.probes.physics", "physics"),
+    "phyworld": ("worldloom.evaluation.probes.phyworld", "phyworld"),
+    "trust": ("worldloom.evaluation.probes.trust", "trust"),
+    "regimes": ("worldloom.evaluation.probes.regimes", "regimes"),
+    "prediction_time": ("worldloom.evaluation.probes.prediction_time", "prediction_time"),
+    "fidelity": ("worldloom.evaluation.probes.fidelity", "fidelity"),
+    "drift": ("worldloom.evaluation.probes.drift", "drift"),
+    "half_life": ("worldloom.evaluation.probes.survival", "half_life"),
+    "cost": ("worldloom.evaluation.probes.cost", "cost"),
+}
 """Probe name to (module, function) of those that come with the library. Loaded when they are asked for."""
 
 SETS = ("default", "none")
