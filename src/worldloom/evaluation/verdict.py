@@ -89,6 +89,7 @@ def judge(figures: dict[str, Figure], radius: float | None) -> Verdict:
         points.append("There are no error bars: all starts come from one held-out episode. Collect more episodes.")
     if "action_gain_db" in figures:
         points.append(_action_point(figures["action_gain_db"]))
+    points += _probe_points(figures)
     speed = figures.get("frames_per_second")
     if speed is not None and isinstance(speed.value, float):
         points.append(f"It dreams {number(speed.value)} frames a second, one dream alone.")
@@ -126,6 +127,40 @@ def _object_points(figures: dict[str, Figure], position: Figure) -> list[str]:
             against.append(f"{number(_at(position, ten, name), 'px')} by {words}")
     points.append(f"Position error {_frames(int(ten))} ahead: {', '.join(against)}.")
     return points
+
+
+def _probe_points(figures: dict[str, Figure]) -> list[str]:
+    """What the probes found, one sentence for each of the few that a reader wants first."""
+    points = []
+    obeyed = _plain(figures, "counterfactual/sign_right")
+    if obeyed is not None:
+        points.append(f"Its actions push the right way in {number(obeyed, '%')} of the cases.")
+    score, worst = (_plain(figures, f"physics/{name}") for name in ("score", "worst"))
+    if score is not None and worst is not None:
+        points.append(
+            f"Laws of motion: a score of {number(score)} where the world itself has 1; the worst of them has "
+            f"{number(worst)}."
+        )
+    lasting = figures.get("half_life/lasting")
+    if lasting is not None and lasting.curve is not None:
+        reach, half = len(lasting.curve.value), _plain(figures, "half_life/median_frames")
+        share = lasting.curve.value[-1]
+        points.append(
+            f"Half of its dreams have failed after {_frames(round(half))}."
+            if half is not None
+            else f"After {_frames(reach)} {number(share, '%')} of its dreams have not failed."
+        )
+    trusted = _plain(figures, "trust/frames_within")
+    if trusted is not None and "trust/bound" in figures:
+        words = figures["trust/frames_within"].title.lower()
+        points.append(f"{figures['trust/bound'].title}: a new dream is {words} for {_frames(round(trusted))}.")
+    return points
+
+
+def _plain(figures: dict[str, Figure], name: str) -> float | None:
+    """The value of a figure that is one number, where it was measured."""
+    found = figures[name].value if name in figures else None
+    return float(found) if isinstance(found, (int, float)) else None
 
 
 def _action_point(figure: Figure) -> str:
