@@ -8,6 +8,9 @@ import numpy as np
 
 from worldloom.contract import WorldloomError
 
+SAME_HUE = 0.97
+"""Cosine between two differences from the background, from which on one is a paler or stronger form of the other."""
+
 
 @dataclass(frozen=True)
 class TrackerConfig:
@@ -193,11 +196,15 @@ def opacity(colour: np.ndarray, ground: np.ndarray, scene: Scene) -> np.ndarray:
     out = strength / scene.contrast
     if scene.colours is None or not len(own):
         return np.asarray(out)
-    for known in scene.colours[np.isfinite(scene.colours).all(1)]:
-        there = known - ground
-        norm = np.maximum(np.sqrt(np.square(there).sum(1)), 1e-9)
-        alike = (own * there).sum(1) / (norm * np.maximum(strength, 1e-9)) > 0.97
-        out = np.where(alike, strength / norm, out)
+    known = scene.colours[np.isfinite(scene.colours).all(1)]
+    there = known - ground[:, None]  # (B, K, C)
+    norm = np.maximum(np.sqrt(np.square(there).sum(-1)), 1e-9)
+    alike = (own[:, None] * there).sum(-1) / (norm * np.maximum(strength, 1e-9)[:, None])
+    # Of several such objects, grey ones for example, the one whose colour is nearest.
+    away = np.where(alike > SAME_HUE, np.square(own[:, None] - there).sum(-1), np.inf)
+    if len(known):
+        rows, best = np.arange(len(own)), away.argmin(1)
+        out = np.where(np.isfinite(away[rows, best]), strength / norm[rows, best], out)
     return np.asarray(out)
 
 

@@ -71,7 +71,9 @@ def fit(at: np.ndarray, seen: np.ndarray, ground: np.ndarray, guess: Guess) -> F
     cost, damp = float((residual**2).sum()), 1e-3
     for _ in range(ROUNDS):
         normal, slope = jacobian.T @ jacobian, jacobian.T @ residual
-        step = np.linalg.solve(normal + damp * np.diag(np.diag(normal) + 1e-3), -slope).reshape(n, 3)
+        # The floor holds a disc still that shows at no pixel, and keeps the matrix from being singular.
+        damped = normal + np.diag(damp * np.diag(normal) + 1e-6 * (1 + np.trace(normal)))
+        step = np.linalg.solve(damped, -slope).reshape(n, 3)
         length = float(np.abs(step).max())
         step *= min(1.0, 2.0 / max(length, 1e-12))  # px: a longer step leaves the blob
         tried = p + step
@@ -164,10 +166,8 @@ def by_shape(at: np.ndarray, weight: np.ndarray, masses: np.ndarray, colour: np.
         along = np.cumsum(radius) * 2 - radius  # in a row, each touching the next
         along -= np.average(along, weights=radius**2)
         centre = mean + along[:, None] * axis
-        for _ in range(10 if len(radius) > 2 else 0):  # groups that are not in a row: k-means
-            near = np.square(at[:, None] - centre).sum(-1).argmin(1)
-            for k in np.unique(near):
-                centre[k] = np.average(at[near == k], axis=0, weights=weight[near == k])
+        if len(radius) > 2:  # they need not be in a row
+            centre = _means(at, weight, centre)
         out.append(Guess(centre, radius, np.tile(colour, (len(radius), 1))))
     return out
 
@@ -186,6 +186,18 @@ def _radii(mass: float, masses: np.ndarray) -> list[tuple[float, ...]]:
     return sorted(orders)
 
 
+def _means(at: np.ndarray, weight: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Centres (n, 2) moved by ten rounds of k-means; one that no pixel is nearest to stays."""
+    centre = centre.copy()
+    for _ in range(10):
+        near = np.square(at[:, None] - centre).sum(-1).argmin(1)
+        for k in np.unique(near):
+            mine = near == k
+            if weight[mine].sum() > 0:
+                centre[k] = np.average(at[mine], axis=0, weights=weight[mine])
+    return centre
+
+
 def by_colour(at: np.ndarray, seen: np.ndarray, kinds: list[tuple[np.ndarray, np.ndarray]]) -> list[Guess]:
     """A guess at discs of several colours behind a blob of pixels with colours ``seen`` (P, C).
 
@@ -199,15 +211,11 @@ def by_colour(at: np.ndarray, seen: np.ndarray, kinds: list[tuple[np.ndarray, np
         if len(masses) > 1:
             total = np.cumsum(np.sort(masses)[::-1])
             count = int(np.abs(total - len(mine)).argmin()) + 1
-        near = np.zeros(len(mine), int)
         middle = mine.mean(0, keepdims=True)
         if count > 1:  # apart along their longer axis, then k-means
             spread, axes = np.linalg.eigh(np.cov(mine.T) + 1e-6 * np.eye(2))
             middle = middle + np.linspace(-1, 1, count)[:, None] * np.sqrt(3 * spread[1]) * axes[:, 1]
-            for _ in range(10):
-                near = np.square(mine[:, None] - middle).sum(-1).argmin(1)
-                for k in np.unique(near):
-                    middle[k] = mine[near == k].mean(0)
+            middle = _means(mine, np.ones(len(mine)), middle)
         centres += list(middle)
         radii += [float(np.sqrt(np.median(masses) / np.pi))] * count
         colours += [np.median(seen[which], axis=0)] * count

@@ -15,6 +15,8 @@ import numpy as np
 from worldloom.evaluation.tracker import Objects
 
 SEEN, UNBORN, LOST, MERGED, FADED, HIDDEN = 0, 1, 2, 3, 4, 5
+MARGIN = 0.75
+"""px around a disc within which its antialiased edge ends."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,16 @@ class Track:
     """Of the start, or seen often enough since its birth."""
 
     @property
-    def ahead(self) -> np.ndarray:
-        """Where constant velocity leads by now."""
-        return self.position + self.ago * self.velocity
+    def radius(self) -> float:
+        """px, 0 until seen."""
+        return float(np.sqrt(self.size / np.pi)) if np.isfinite(self.size) else 0.0
+
+    def ahead(self, shape: tuple[int, int]) -> np.ndarray:
+        """Where constant velocity leads by now, (2,) px. Beyond the edge of a frame (height, width) nothing is seen:
+        what does not leave it is thrown back there, as by a wall."""
+        room = np.maximum(np.array(shape[::-1]) - 2 * self.radius, 1e-9)
+        at = np.mod(self.position + self.ago * self.velocity - self.radius, 2 * room)
+        return np.asarray(self.radius + np.minimum(at, 2 * room - at))
 
 
 def link(
@@ -119,7 +128,7 @@ class _Frame:
             one.ago += 1
         self._choose_young(young, fastest)
         for m in np.flatnonzero(self.free).tolist():
-            if not self._hidden(self.at[m], self.mass[m]):
+            if not self._hidden(self.at[m], float(np.sqrt(self.mass[m] / np.pi))):
                 one = Track(
                     self.at[m], np.zeros(2), 0.0, float(self.mass[m]), self.colour[m], 1, {self.t: m}, sure=False
                 )
@@ -156,7 +165,7 @@ class _Frame:
         left = [x for row, x in enumerate(tracks) if row not in chosen]
         for row, m in chosen.items():
             one = tracks[row]
-            if self._hidden(self.at[m], one.size):  # what is seen of it is not its middle
+            if self._hidden(self.at[m], one.radius):  # what is seen of it is not its middle
                 one.reason[self.t] = HIDDEN
                 one.ago += 1
             elif self._shared(one, m) and any(self._inside(x, m) for x in (*left, *within)):
@@ -170,7 +179,7 @@ class _Frame:
         """(M',) of the detections ``index``; infinite beyond reach."""
         config = self.config
         at = self.at[index]
-        away = np.sqrt(np.square(at - one.ahead).sum(1))
+        away = np.sqrt(np.square(at - one.ahead(self.shape)).sum(1))
         moved = np.sqrt(np.square(at - one.position).sum(1))
         limit = max(self.shape) / 2 if strict else np.inf
         reach = min((config.slack + max(1.5 * one.speed, 2 * fastest)) * one.ago, limit)
@@ -197,17 +206,14 @@ class _Frame:
             one.colour = 0.8 * one.colour + 0.2 * self.colour[m]
         one.which[self.t] = m
 
-    def _radius(self, size: float) -> float:
-        return float(np.sqrt(size / np.pi)) if np.isfinite(size) else 0.0
-
-    def _hidden(self, at: np.ndarray, size: float) -> bool:
+    def _hidden(self, at: np.ndarray, radius: float) -> bool:
         """Whether a disc there would reach behind the occluder."""
         if self.occluder is None:
             return False
         left, top, right, bottom = self.occluder
         dx = max(left - at[0], 0.0, at[0] - right)
         dy = max(top - at[1], 0.0, at[1] - bottom)
-        return bool(np.hypot(dx, dy) < self._radius(size) + 0.75)
+        return bool(np.hypot(dx, dy) < radius + MARGIN)
 
     def _shared(self, one: Track, m: int) -> bool:
         """Whether a detection shows more than this object alone, so that its middle is not the object's."""
@@ -215,23 +221,23 @@ class _Frame:
 
     def _inside(self, one: Track, m: int) -> bool:
         """Whether it should be where a detection of at least its size is."""
-        away = float(np.sqrt(np.square(one.ahead - self.at[m]).sum()))
-        return away < 2 * float(self.axes[m, 0]) + 0.25 * self._radius(one.size)
+        away = float(np.sqrt(np.square(one.ahead(self.shape) - self.at[m]).sum()))
+        return away < 2 * float(self.axes[m, 0]) + 0.25 * one.radius
 
     def _why(self, one: Track) -> int:
-        if self._hidden(one.ahead, one.size):
+        ahead = one.ahead(self.shape)
+        if self._hidden(ahead, one.radius):
             return HIDDEN
         if any(self._inside(one, m) for m in range(len(self.mass))):
             return MERGED
         for x, y, mass in self.smudge:
-            away = np.hypot(*(one.ahead - (x, y)))
+            away = np.hypot(*(ahead - (x, y)))
             size = one.size if np.isfinite(one.size) else np.inf
             if not np.isfinite(mass):
                 break
-            radius = self._radius(max(mass, one.size))
-            if mass > one.size and away < radius:
+            if mass > size and away < np.sqrt(mass / np.pi):
                 return MERGED
-            if mass >= 0.05 * size and away < self._radius(one.size) + self.config.slack:
+            if mass >= 0.05 * size and away < one.radius + self.config.slack:
                 return FADED
         return LOST
 
