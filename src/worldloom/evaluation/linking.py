@@ -71,11 +71,11 @@ class Track:
         """px, 0 until seen."""
         return float(np.sqrt(self.size / np.pi)) if np.isfinite(self.size) else 0.0
 
-    def ahead(self, shape: tuple[int, int]) -> np.ndarray:
-        """Where constant velocity leads by now, (2,) px. Beyond the edge of a frame (height, width) nothing is seen:
-        what does not leave it is thrown back there, as by a wall."""
+    def ahead(self, shape: tuple[int, int], share: float = 1.0) -> np.ndarray:
+        """Where constant velocity, or a share of it, leads by now, (2,) px. Beyond the edge of a frame (height, width)
+        nothing is seen: what does not leave it is thrown back there, as by a wall."""
         room = np.maximum(np.array(shape[::-1]) - 2 * self.radius, 1e-9)
-        at = np.mod(self.position + self.ago * self.velocity - self.radius, 2 * room)
+        at = np.mod(self.position + share * self.ago * self.velocity - self.radius, 2 * room)
         return np.asarray(self.radius + np.minimum(at, 2 * room - at))
 
 
@@ -116,12 +116,14 @@ class _Frame:
         self.axes, self.smudge = objects.axes[t, :m], objects.smudge[t]
         self.log = np.log(np.maximum(self.mass, 1e-6))
         self.free = np.ones(m, bool)
+        self.due: dict[int, np.ndarray] = {}
 
     def follow(self, tracks: list[Track], young: list[Track]) -> None:
         """Let them choose; ``young`` grows by what is born."""
         fastest = max((x.speed for x in tracks), default=0.0)
         present, lost = [x for x in tracks if x.ago == 1], [x for x in tracks if x.ago > 1]
-        within = [x for x in lost if x.reason.get(self.t - 1) == MERGED]
+        within = [x for x in lost if x.reason.get(self.t - 1) in (MERGED, HIDDEN)]
+        self.due = _thrown(present, self.shape)
         missed = self._choose(present, fastest, within) + self._choose(lost, 0.0, strict=True)
         for one in missed:
             one.reason[self.t] = self._why(one)
@@ -179,7 +181,7 @@ class _Frame:
         """(M',) of the detections ``index``; infinite beyond reach."""
         config = self.config
         at = self.at[index]
-        away = np.sqrt(np.square(at - one.ahead(self.shape)).sum(1))
+        away = np.sqrt(np.square(at - self._ahead(one)).sum(1))
         moved = np.sqrt(np.square(at - one.position).sum(1))
         limit = max(self.shape) / 2 if strict else np.inf
         reach = min((config.slack + max(1.5 * one.speed, 2 * fastest)) * one.ago, limit)
@@ -193,6 +195,9 @@ class _Frame:
             out |= np.maximum(size, colour) > config.taken_up**2
             cost = np.minimum(cost, config.gate)
         return np.where(out, np.inf, cost)
+
+    def _ahead(self, one: Track) -> np.ndarray:
+        return self.due.get(id(one), one.ahead(self.shape))
 
     def _see(self, one: Track, m: int) -> None:
         moved = (self.at[m] - one.position) / one.ago
@@ -221,13 +226,15 @@ class _Frame:
 
     def _inside(self, one: Track, m: int) -> bool:
         """Whether it should be where a detection of at least its size is."""
-        away = float(np.sqrt(np.square(one.ahead(self.shape) - self.at[m]).sum()))
-        return away < 2 * float(self.axes[m, 0]) + 0.25 * one.radius
+        away = float(np.sqrt(np.square(self._ahead(one) - self.at[m]).sum()))
+        # Of one behind the occluder a sliver may stick out.
+        part = 1.0 if one.reason.get(self.t - 1) == HIDDEN else 0.25
+        return away < 2 * float(self.axes[m, 0]) + part * one.radius + (part == 1.0)
 
     def _why(self, one: Track) -> int:
-        ahead = one.ahead(self.shape)
-        if self._hidden(ahead, one.radius):
-            return HIDDEN
+        ahead = self._ahead(one)
+        if self._hidden(ahead, one.radius) or self._hidden(one.ahead(self.shape, 0.5), one.radius):
+            return HIDDEN  # also if it was slowed by what it met there
         if any(self._inside(one, m) for m in range(len(self.mass))):
             return MERGED
         for x, y, mass in self.smudge:
@@ -240,6 +247,39 @@ class _Frame:
             if mass >= 0.05 * size and away < one.radius + self.config.slack:
                 return FADED
         return LOST
+
+
+def _thrown(tracks: list[Track], shape: tuple[int, int]) -> dict[int, np.ndarray]:
+    """Where those are due, by id, that collide before the next frame and look alike, (2,) px.
+
+    Two alike that pass through each other within a frame and two that bounce off each other end up in the same two
+    places: which is which can't be seen, and is settled as for elastic discs. Two that overlap already do pass.
+    """
+    due = {}
+    for i, a in enumerate(tracks):
+        for b in tracks[i + 1 :]:
+            apart, closing, reach = b.position - a.position, b.velocity - a.velocity, a.radius + b.radius
+            square, rate = float(closing @ closing), float(apart @ closing)
+            gap = float(apart @ apart) - reach**2
+            if rate >= 0 or gap < 0 or rate**2 < square * gap:
+                continue
+            time = gap / (np.sqrt(rate**2 - square * gap) - rate)
+            deepest = np.sqrt(
+                square * min(1.0, -rate / square) ** 2 + 2 * rate * min(1.0, -rate / square) + gap + reach**2
+            )
+            if time >= 1 or deepest > 0.9 * reach or not _alike(a, b):
+                continue
+            normal = (apart + time * closing) / reach
+            kick = 2 * float(closing @ normal) * normal / (a.size + b.size)
+            for one, push in ((a, b.size * kick), (b, -a.size * kick)):
+                room = np.array(shape[::-1]) - one.radius
+                at = one.position + one.velocity + (1 - time) * push
+                due[id(one)] = np.clip(at, one.radius, np.maximum(room, one.radius))
+    return due
+
+
+def _alike(a: Track, b: Track) -> bool:
+    return abs(np.log(a.size / b.size)) < 0.3 and not float(np.square(a.colour - b.colour).sum()) > 40.0**2
 
 
 __all__ = ["FADED", "HIDDEN", "LOST", "MERGED", "SEEN", "UNBORN", "LinkConfig", "Track", "link"]
