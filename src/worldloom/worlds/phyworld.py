@@ -42,8 +42,8 @@ GAP: Ranges = ((1.25, 3.75),)
 """... and those between them, which it never sees."""
 TEST_SPLITS: dict[str, tuple[Split, ...]] = {
     "in": ("in", "speed", "size", "both"),
-    "bands": ("bands", "gap", "speed", "size", "both"),
-    "wedge": ("wedge", "inside", "outside", "speed", "size", "both"),
+    "bands": ("bands", "gap", "speed"),
+    "wedge": ("wedge", "inside", "outside"),
 }
 """Splits to train on, and those that a model trained on them is tested on."""
 WEDGE = 5.0

@@ -8,7 +8,7 @@ conserved, what is lost, and what a lookup of the nearest training clip would sc
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ from worldloom.evaluation.probes.phyworld_motion import (
 )
 from worldloom.evaluation.schema import Figure
 from worldloom.evaluation.tracking import calibrate, track_clip
-from worldloom.worlds.phyworld import FRAMES, PROMPT, STEP, TEST_SPLITS, UNIT, PhyWorldConfig, counted
+from worldloom.worlds.phyworld import FRAMES, PROMPT, STEP, TEST_SPLITS, UNIT, Split, counted
 
 CLIPS, CLIPS_FULL = 96, 256
 """Clips of each split."""
@@ -46,11 +46,11 @@ NAMES = {
     "speed": "other speeds",
     "size": "other sizes",
     "both": "other speeds and sizes",
-    "bands": "in its two bands of speed",
-    "gap": "in the gap between its bands of speed",
-    "wedge": "in distribution",
-    "inside": "inside the hull of its pairs of speeds",
-    "outside": "outside the hull of its pairs of speeds",
+    "bands": "in the trained bands of speed",
+    "gap": "in the gap between the trained bands",
+    "wedge": "pairs of speeds that were trained on",
+    "inside": "inside the hull of the trained pairs",
+    "outside": "outside the hull of the trained pairs",
 }
 """Split to what it is to the model."""
 
@@ -68,6 +68,18 @@ class Judged:
     """(n, T, K) px."""
     dreamed_radius: np.ndarray
     """(n, T, K) px."""
+    free: np.ndarray
+    """(n, T) bool: frames that count by the truth."""
+    box: tuple[float, float]
+    """Width and height, px."""
+
+    def counts(self, position: np.ndarray) -> np.ndarray:
+        """(n, T) bool: a prediction's own frames, (n, T, K, 2) px; neither it nor the truth has met a wall yet."""
+        return self.free & before_wall(self.given.position, position, self.given.radius, self.box)
+
+    def five(self, position: np.ndarray) -> np.ndarray:
+        """(n, T) bool: of these the frames that have two others on each side."""
+        return window_counts(self.counts(position))
 
 
 @probe(
@@ -93,38 +105,40 @@ def phyworld(dreams: Dreams) -> dict[str, Figure]:
     known = None if dreams.dataset is None else _remembered(dreams.dataset)
     figures: dict[str, Figure] = {}
     for split in TEST_SPLITS[trained.split]:
-        other = dataclasses.replace(world, phyworld=dataclasses.replace(trained, split=split))
-        held = other.fresh(CLIPS_FULL if dreams.full else CLIPS, PROMPT, FRAMES - PROMPT, dreams.seed)
-        figures |= _measure(dreams.of(held), trained, split, other, known)
+        figures |= _measure(dreams, world, split, known)
     return figures
 
 
+def judged(dreams: Dreams, world: ExactWorld, split: Split) -> tuple[Dreams, Judged]:
+    """Fresh clips of a split of ``world``'s scenario, dreamed and tracked, once a report."""
+
+    def make() -> tuple[Dreams, Judged]:
+        assert world.phyworld is not None
+        other = dataclasses.replace(world, phyworld=dataclasses.replace(world.phyworld, split=split))
+        held = other.fresh(CLIPS_FULL if dreams.full else CLIPS, PROMPT, FRAMES - PROMPT, dreams.seed)
+        sub = dreams.of(held)
+        return sub, _look(sub, world)
+
+    return dreams.once(("phyworld", split), make)
+
+
 def _measure(
-    sub: Dreams, trained: PhyWorldConfig, split: str, world: ExactWorld, known: dict[str, np.ndarray] | None
+    dreams: Dreams, world: ExactWorld, split: Split, known: Mapping[str, np.ndarray] | None
 ) -> dict[str, Figure]:
-    """The figures of one split; ``sub`` holds its clips and their dreams."""
-    seen = _look(sub)
-    true, frames = sub.truth["position"], sub.horizon
-    counts = counted({k: np.concatenate([sub.truth_shown[k], sub.truth[k]], 1) for k in ("wall_hits", "ball_hits")})
-    free = counts[:, PROMPT:]
-    box = (float(world.config.width), float(world.config.height))
-
-    def counts_of(position: np.ndarray) -> np.ndarray:
-        """A prediction's own frames: none after it, or the truth, has met a wall."""
-        return free & before_wall(seen.given.position, position, seen.given.radius, box)
-
+    """The figures of one split; ``known``: what a lookup knows."""
+    sub, seen = judged(dreams, world, split)
+    true, frames, where = sub.truth["position"], sub.horizon, NAMES[split]
     truly = window_velocity(true)
 
     def error(position: np.ndarray) -> np.ndarray:
-        return mean_error(window_velocity(position), truly, window_counts(counts_of(position)))
+        return mean_error(window_velocity(position), truly, seen.five(position))
 
     def pair_error(position: np.ndarray) -> np.ndarray:
-        return mean_error(pair_velocity(position), pair_velocity(true), pair_counts(counts_of(position)))
+        return mean_error(pair_velocity(position), pair_velocity(true), pair_counts(seen.counts(position)))
 
     baselines = {"straight_on": error(straight_on(seen.given, frames))}
     if known is not None:
         baselines["nearest_training_clip"] = error(_nearest(known, seen.given))
-    where = NAMES[split]
     figures = {
         "error": _figure(
             sub, error(seen.dreamed), error(seen.real), baselines=baselines,
@@ -144,14 +158,14 @@ def _measure(
             blind_to="The same; and it sees trembling that five frames smooth away.",
         ),
     }  # fmt: skip
-    lost, lost_floor = (_lost(x, counts_of(x)) for x in (seen.dreamed, seen.real))
+    lost, lost_floor = (_lost(x, seen.counts(x)) for x in (seen.dreamed, seen.real))
     figures["lost"] = sub.figure(
         lost, share=True, floor=lost_floor, title=f"Clips that lost a ball, {where}", better="lower", n_of="clips",
         meaning="Share of dreams in which, in a frame that counts, a ball was not found. It is never filled in.",
         blind_to="Balls that appear, and clips of which no frame counts in the dream's own course.",
     )  # fmt: skip
     drift = [
-        clip_mean(np.abs(r - seen.given.radius[:, None]) / UNIT, counts_of(x))
+        clip_mean(np.abs(r - seen.given.radius[:, None]) / UNIT, seen.counts(x))
         for r, x in ((seen.dreamed_radius, seen.dreamed), (seen.real_radius, seen.real))
     ]
     figures["radius"] = _figure(
@@ -159,15 +173,12 @@ def _measure(
         meaning="How far a ball's radius, by its mass, strays from that in the given frames.",
         blind_to="Its shape: a smeared ball of the same mass.",
     )  # fmt: skip
-    if trained.scenario != "uniform":
-        five = [window_counts(counts_of(x)) for x in (seen.dreamed, seen.real)]
-        figures |= _conserved(sub, seen, five, where, world)
+    if world.phyworld is not None and world.phyworld.scenario != "uniform":
+        figures |= _conserved(sub, seen, where, world)
     return {f"{name}_{split}": figure for name, figure in figures.items()}
 
 
-def _conserved(
-    sub: Dreams, seen: Judged, five: Sequence[np.ndarray], where: str, world: ExactWorld
-) -> dict[str, Figure]:
+def _conserved(sub: Dreams, seen: Judged, where: str, world: ExactWorld) -> dict[str, Figure]:
     """Momentum and energy, for each unit of mass (masses go with the true r²)."""
     mass = np.square(sub.truth_shown["radius"][:, :1])  # (n, 1, K)
     mass = mass / mass.sum(-1, keepdims=True)
@@ -183,8 +194,8 @@ def _conserved(
         return across[..., :1] if gravity else across
 
     parts: dict[str, list[np.ndarray]] = {"energy": [], "momentum": []}
-    for position, counts in zip((seen.dreamed, seen.real), five, strict=True):
-        v = window_velocity(position)
+    for position in (seen.dreamed, seen.real):
+        v, counts = window_velocity(position), seen.five(position)
         away = momentum(v) - momentum(first_v)
         parts["momentum"].append(clip_mean(np.sqrt(np.square(away).sum(-1)), counts))
         parts["energy"].append(clip_mean(np.abs(energy(v, position[..., 1]) - energy(first_v, first_y)), counts))
@@ -231,7 +242,7 @@ def _figure(
     )
 
 
-def _look(sub: Dreams) -> Judged:
+def _look(sub: Dreams, world: ExactWorld) -> Judged:
     """Track what was given, what followed and what was dreamed, of every clip, each ball by its own colour.
 
     On white, red is what blue light lacks, and blue what red light lacks: each ball is alone in one channel, so that
@@ -253,7 +264,10 @@ def _look(sub: Dreams) -> Judged:
         radius[i, :, k] = np.sqrt(np.concatenate([t.mass[:, 0] for t in tracks]) / np.pi)
     cuts = [shown.shape[1], shown.shape[1] + real.shape[1]]
     (x, *xs), (r, *rs) = np.split(position, cuts, 1), np.split(radius, cuts, 1)
-    return Judged(Given(x, np.median(r, 1)), xs[0], xs[1], rs[0], rs[1])
+    hits = {k: np.concatenate([sub.truth_shown[k], sub.truth[k]], 1) for k in ("wall_hits", "ball_hits")}
+    box = (float(world.config.width), float(world.config.height))
+    free = counted(hits)[:, sub.prompt :]
+    return Judged(Given(x, np.median(r, 1)), xs[0], xs[1], rs[0], rs[1], free, box)
 
 
 def _lost(position: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -274,7 +288,7 @@ def _remembered(dataset: Dataset) -> dict[str, np.ndarray]:
     return {name: np.stack([clip[name] for clip in clips]) for name in ("position", "velocity", "radius")}
 
 
-def _nearest(known: dict[str, np.ndarray], given: Given) -> np.ndarray:
+def _nearest(known: Mapping[str, np.ndarray], given: Given) -> np.ndarray:
     """(n, T, K, 2) px: how the training clip went on whose given frames are most alike, in place, speed and size.
 
     Differences are taken in standard deviations of the training clips, but see :data:`FINE`. What a model that only
@@ -301,4 +315,4 @@ def _mean_velocity(position: np.ndarray) -> np.ndarray:
     return (position[:, PROMPT - 1] - position[:, 0]) / (PROMPT - 1)
 
 
-__all__ = ["CLIPS", "CLIPS_FULL", "NAMES", "phyworld"]
+__all__ = ["CLIPS", "CLIPS_FULL", "NAMES", "Judged", "judged", "phyworld"]
