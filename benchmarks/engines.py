@@ -231,8 +231,8 @@ def page(results: dict[str, Any]) -> str:
         "",
         f"Written by `python -m benchmarks.engines` on {results['machine']}, seed {results['seed']}. Median position "
         f"error in px over two balls and {STARTS} starts, less those whose prompt never shows the balls apart, with "
-        f"its 95 % interval, each begun from what the tracker sees in {PROMPT} true frames. The frame is 64 px wide. See "
-        "../engines.md.",
+        f"its 95 % interval, each begun from what the tracker sees in {PROMPT} true frames. The frame is 64 px wide. "
+        "See ../engines.md.",
         "",
         "## The engine knows the laws",
         "",
