@@ -24,10 +24,10 @@ TINY = 1e-6
 
 WORLDS: dict[str, ExactWorld] = {
     "pushed": ExactWorld(BallsConfig(balls=3, radius=6.0, gravity=(0.0, 0.05), action="discrete", push=0.5)),
-    "free": ExactWorld(BallsConfig(balls=2, radius=5.0)),
+    "free": ExactWorld(BallsConfig(balls=3, radius=6.0)),
 }
 """Where the table is measured: three large balls that meet often, under mild gravity, one of them pushed by discrete
-actions; and two without gravity or actions."""
+actions; and the same three without gravity or actions."""
 
 Verdict = Literal["detected", "blind", "better", "unmeasured"]
 
