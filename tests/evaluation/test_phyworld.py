@@ -49,6 +49,9 @@ def test_the_exact_world_scores_its_own_floor_in_every_split(scenario, split):
         assert figures[f"error_{one}"].value < 0.003  # the paper's own floors: 0.0099, 0.0117, 0.0210
         assert figures[f"error_{one}"].value < figures[f"error_two_frames_{one}"].value < 0.012
         assert figures[f"lost_{one}"].value == 0
+        for kept, least in (("radius", 0.002), ("momentum", 0.005), ("energy", 0.02)):
+            name = f"{kept}_{one}"
+            assert (scenario == "uniform" and kept != "radius") or figures[name].value < least, name
         assert figures[f"error_{one}"].value < figures[f"error_{one}"].ceiling < 0.06
         assert (figures[f"error_{one}"].baselines["straight_on"] < 0.01) == (scenario == "uniform")
         assert "nearest_training_clip" not in figures[f"error_{one}"].baselines  # no data, no lookup

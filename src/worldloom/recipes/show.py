@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from worldloom.configs import from_json
 from worldloom.contract import Segment, Spec, WorldloomError, WorldModel, check_covers
 from worldloom.data import Dataset, Windows
 from worldloom.evaluation.datasets import open_data
+from worldloom.evaluation.exact import find_exact
 from worldloom.files import read_json, sweep
 from worldloom.imagination.rollout import imagine
 from worldloom.imagination.starts import load_starts
@@ -129,11 +130,11 @@ def _continue(
     missing = prompt + frames - len(real)
     if missing <= 0:
         return real[: prompt + frames], "recording"
-    world: dict[str, Any] = dataset.info.get("world", {}) if dataset is not None else {}
-    if world.get("env") == "balls" and {"position", "velocity", "radius"} <= truth.keys():
-        from worldloom.worlds.balls import Balls, BallsConfig
+    world = find_exact(dataset.info) if dataset is not None else None
+    if world is not None and {"position", "velocity", "radius"} <= truth.keys():
+        from worldloom.worlds.balls import Balls
 
-        config = from_json(BallsConfig, {**world["config"], "time_limit": None})
+        config = replace(world.config, time_limit=None)
         if config.task == "none":
             balls = Balls(config, 1)
             at = len(real) - 1
