@@ -110,8 +110,11 @@ def estimate(
     lives: Lives, groups: np.ndarray, until: int, *, seed: int = 0, resamples: int = 2000, level: float = 0.95
 ) -> Estimate:
     """Estimate with intervals by drawing whole groups (n,), that is episodes, anew (Efron 1981, *Censored data and the
-    bootstrap*). Where none or all have failed, resampling would claim certainty: there the exact limit holds, as in
-    :func:`~worldloom.evaluation.statistics.share_interval` (and a mean where none fails is at least that share of T). One group alone has no interval."""
+    bootstrap*). One group alone has no interval.
+
+    Where none or all have failed, resampling would claim certainty: there the exact limit holds, as in
+    :func:`~worldloom.evaluation.statistics.share_interval`, and a mean where none fails is at least that share of T.
+    """
     if not len(lives):
         raise WorldloomError("There are no lives to estimate from.")
     share = survival(lives, until)

@@ -40,7 +40,7 @@ Three = tuple[np.ndarray, np.ndarray, np.ndarray]
 def drift(dreams: Dreams) -> dict[str, Figure]:
     """See docs/probes/drift.md."""
     long = long_dreams(dreams)
-    length = window_length(dreams.trained_frames, long.length)
+    length = window_length(long)
     frames = (long.length, long.dreams.horizon, long.reference.horizon)
     out: dict[str, Figure] = {}
     left, left_really = (np.zeros(len(long.dreams)) for _ in range(2))

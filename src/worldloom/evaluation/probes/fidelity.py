@@ -42,7 +42,7 @@ def fidelity(dreams: Dreams) -> dict[str, Figure]:
     long = long_dreams(dreams)
     objects = "position" in long.dreams.truth
     dreamed, real, other = _objects(long) if objects else _pictures(long)
-    length = window_length(dreams.trained_frames, long.length)
+    length = window_length(long)
     out: dict[str, Figure] = {}
     known, others = long.dreams.horizon, long.reference.horizon
     for name in dreamed:

@@ -96,9 +96,13 @@ def _known(dreams: Dreams, held: HeldOut, length: int) -> HeldOut:
     return HeldOut(segment, truth, control, held.episodes, held.prompt, held.notes)
 
 
-def window_length(trained: int, length: int) -> int:
-    """Frames of the windows that a dream of ``length`` is cut into: those of training, four windows at least."""
-    return max(2, min(trained, length // 4))
+def window_length(long: Long) -> int:
+    """Frames of the windows that long dreams are cut into: those of training, but four windows at least, and none
+    longer than the truth that is known. Raises :class:`NotMeasurableError` where that is a single frame."""
+    known = min(long.dreams.horizon, long.reference.horizon)
+    if known < 2:
+        raise NotMeasurableError("A single true frame is known after the prompt, and 2 are needed to compare windows.")
+    return max(2, min(long.dreams.trained_frames, long.length // 4, known))
 
 
 def windowed(values: np.ndarray, frames: int, length: int) -> np.ndarray:

@@ -201,7 +201,7 @@ def _pictures(long: Long) -> dict[str, Figure]:
         blind_to="Small things that matter, and what comes after the last true frame.",
         floor=first_failure(np.zeros(behind.shape, bool)),
     )  # fmt: skip
-    length = window_length(dreams.trained_frames, long.length)
+    length = window_length(long)
     usual = sliding(motion(long.reference.segment.obs[camera][:, dreams.prompt :].numpy()), length)
     range_ = (DIED * float(usual.min()), EXPLODED * float(usual.max()))
     still = "" if range_[0] > 0 else " Real windows may stand still here, so that death can't be told."
