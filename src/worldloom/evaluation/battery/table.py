@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,6 +29,10 @@ WORLDS: dict[str, ExactWorld] = {
 """Where the table is measured: three large balls that meet often, under mild gravity, one of them pushed by discrete
 actions; and the same three without gravity or actions."""
 
+SHARED = ("inverse_model", "lyapunov", "background")
+"""What probes learn from the true world alone (see :meth:`Dreams.once`): made once for all dreamers of one world and
+setting."""
+
 Verdict = Literal["detected", "blind", "better", "unmeasured"]
 
 
@@ -36,11 +40,11 @@ Verdict = Literal["detected", "blind", "better", "unmeasured"]
 class Setting:
     """How a table is measured."""
 
-    starts: int = 32
+    starts: int = 24
     """Dreams of each world."""
     prompt: int = 4
     """True frames before each."""
-    horizon: int = 40
+    horizon: int = 32
     """Dreamed frames."""
     seed: int = 0
     """Of the starts, the dreams and the intervals."""
@@ -58,6 +62,8 @@ class Asked:
     """Name of a probe that failed, and how."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock time, by probe."""
+    shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    """What the next dreamer in the same world and setting need not learn again: give it to :func:`ask`."""
 
 
 def _pictures(dreams: Dreams) -> dict[str, Figure]:
@@ -94,13 +100,24 @@ def starts(world: ExactWorld, setting: Setting) -> HeldOut:
     return world.fresh(setting.starts, setting.prompt, setting.horizon, setting.seed)
 
 
-def ask(world: ExactWorld, name: str, probes: Sequence[Probe], setting: Setting, held: HeldOut | None = None) -> Asked:
-    """What ``probes`` say of the dreamer ``name`` (see :func:`~worldloom.evaluation.battery.dreamer`)."""
+def ask(
+    world: ExactWorld,
+    name: str,
+    probes: Sequence[Probe],
+    setting: Setting,
+    held: HeldOut | None = None,
+    shared: Mapping[Hashable, Any] | None = None,
+) -> Asked:
+    """What ``probes`` say of the dreamer ``name`` (see :func:`~worldloom.evaluation.battery.dreamer`).
+
+    held: the starts, as :func:`starts` draws them. shared: of an earlier answer for the same world and setting.
+    """
     held = starts(world, setting) if held is None else held
     began = time.perf_counter()
     dreams = make_dreams(
         world, dreamer(name, world), setting.starts, setting.prompt, setting.horizon, setting.seed, held
     )
+    dreams.cache.update(shared or {})
     out = Asked(seconds={"dreaming": time.perf_counter() - began})
     for one in probes:
         began = time.perf_counter()
@@ -109,6 +126,7 @@ def ask(world: ExactWorld, name: str, probes: Sequence[Probe], setting: Setting,
         out.figures |= probed.figures
         out.unmeasured |= probed.unmeasured
         out.failures |= probed.failures
+    out.shared = {key: dreams.cache[key] for key in SHARED if key in dreams.cache}
     return out
 
 

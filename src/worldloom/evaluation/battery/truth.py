@@ -88,7 +88,14 @@ class Truth:
     ) -> dict[str, Tensor]:
         """See :class:`~worldloom.evaluation.dreamers.Dreamer`."""
         parts = stretches(held, control, frames, mode, every)
-        played = self.world.play(parts.start, parts.action if self.spec.action is not None else None, parts.length)
+        radius = parts.start["radius"]  # starts of other sizes or numbers of balls follow the same laws
+        low, high = (
+            min(self.world.config.radii[0], float(radius.min())),
+            max(self.world.config.radii[1], float(radius.max())),
+        )
+        world = self.world if radius.shape[1] == self.world.config.balls else self.world.changed(balls=radius.shape[1])
+        world = world if high <= world.config.radii[1] else world.changed(radius=(max(low, 0.5), high))
+        played = world.play(parts.start, parts.action if self.spec.action is not None else None, parts.length)
         return _shown(self.spec, sensors, parts.join(played.frames[:, 1:], frames))
 
 
