@@ -54,7 +54,8 @@ def calibrate(
     position: np.ndarray | None = None,
 ) -> Scene:
     """Learn contrast and masses of ``count`` objects from true frames (F, C, H, W), a clip's prompt for example; from
-    their true positions (F, K, 2), where given, also which has which mass and colour."""
+    their true positions (F, K, 2), where given, also which has which mass and colour, unless they touch in all frames.
+    """
     config = config or TrackerConfig()
     difference = np.sqrt(np.square(frames.astype(np.float32) - ground).sum(1))
     contrast = float(np.median(difference[difference >= difference.max() / 2]))
@@ -64,8 +65,9 @@ def calibrate(
             "most. Objects that never move can't be tracked; give clips in which they do."
         )
     plain = Scene(ground, contrast, np.zeros(0))
-    if position is not None:
-        return _know(find_blobs(frames, plain, config), plain, position)
+    known = None if position is None else _know(find_blobs(frames, plain, config), plain, position)
+    if known is not None:
+        return known
     every = replace(config, min_share=0.05)  # of the largest: true frames hold small objects, but no smudges
     first = detect(frames, plain, every)
     whole = first.count == count
@@ -77,9 +79,9 @@ def calibrate(
     return Scene(ground, contrast, masses)
 
 
-def _know(blobs: Blobs, plain: Scene, position: np.ndarray) -> Scene:
+def _know(blobs: Blobs, plain: Scene, position: np.ndarray) -> Scene | None:
     """The scene with each object's mass and colour: those of the blobs whose centre is its own to half a pixel, as the
-    centre of two that touch, or of one partly hidden, is not."""
+    centre of two that touch, or of one partly hidden, is not. None where there is no such blob of any."""
     count = position.shape[1]
     sizes, colours = np.full(count, np.nan), np.full((count, len(plain.background)), np.nan)
     strength = np.sqrt(np.square(blobs.colour - blobs.ground).sum(1))
@@ -91,10 +93,7 @@ def _know(blobs: Blobs, plain: Scene, position: np.ndarray) -> Scene:
             sizes[k] = np.median(blobs.mass[mine] * plain.contrast / strength[mine])
     known = np.isfinite(sizes)
     if not known.any():
-        raise WorldloomError(
-            f"The tracker finds none of the {count} objects where the truth says they are, in {len(position)} frames: "
-            "they touch in all of them, or the truth is that of other frames. Give more frames."
-        )
+        return None
     sizes[~known] = np.median(sizes[known])
     return Scene(plain.background, plain.contrast, np.sort(sizes), colours, sizes)
 
