@@ -52,12 +52,15 @@ class Quantile:
 
 @dataclass(frozen=True)
 class Rule:
-    """A bound for one kind of error: value · curve_t · exp(coefficients · z), z the standardised signals."""
+    """A bound for one kind of error: value · curve_t · exp(coefficients · z), z the standardised signals, or ``most``
+    where that is less."""
 
     curve: tuple[float, ...]
     """c_t at frame t = 1 .. horizon, never falling, in the error's unit."""
     coefficients: tuple[float, ...]
     """One a signal."""
+    most: float
+    """No error is larger."""
     recorded: Quantile
     """For the actions of the data (or none)."""
     planned: Quantile | None = None
@@ -205,9 +208,10 @@ class Trust:
         """Bound the dreams from B starts.
 
         start: the prompt (B, >= P, ...), of which the last P frames count; or the state after a prompt, from which
-        less is known: it must have observed true frames last. control: of the frames to come, (B, T, ...), for a
-        prompt only; a bare tensor is the action. actions: ``planned`` where a planner chose them by what it dreamed:
-        such actions seek out a model's errors. error: position where it was calibrated, unless given.
+        less is known: it must have observed true frames last. control: of the frames to come, (B, T, ...); asked for
+        only where dreams differ by seed. A bare tensor is the action. actions: ``planned`` where a planner chose them
+        by what it dreamed: such actions seek out a model's errors. error: position where it was calibrated, unless
+        given.
 
         Raises :class:`TrustError` where the calibration is of another model or of a longer prompt, or holds no such
         bound.
@@ -229,7 +233,8 @@ class Trust:
             recent = start.time(slice(start.length - c.prompt, None))
             if not bool(recent.valid.all()):
                 raise TrustError(f"Every one of the last {c.prompt} frames of the prompt must be valid.")
-            signals = self.familiar.signals(look(model, recent, given, c.camera, min(PARTING, c.horizon), seed))
+            frames = min(PARTING, c.horizon) if c.sampler == "random" else 0
+            signals = self.familiar.signals(look(model, recent, given, c.camera, frames, seed))
         return self.of_signals(view, signals, actions, error)
 
     def of_signals(
@@ -260,7 +265,7 @@ class Trust:
         scale = np.exp(clipped(standard) @ np.array(rule.coefficients))[:, None] * np.array(rule.curve)
         within = np.full(scale.shape, math.inf)
         if quantile is not None and quantile.value is not None:
-            within[:, : quantile.frames] = quantile.value * scale[:, : quantile.frames]
+            within[:, : quantile.frames] = np.minimum(quantile.value * scale[:, : quantile.frames], rule.most)
         if not regardless:
             within[~known] = math.inf
         return Bound(within, known, familiar, tuple(why), c.level, name)

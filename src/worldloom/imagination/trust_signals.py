@@ -2,14 +2,12 @@
 
 Every signal is the logarithm of a positive number that grows with strangeness:
 
-``features``       distance to training starts in the model's own features after the prompt
-``features_off``   length of what those features hold beyond what training starts differ in
-``pictures``       distance to training starts in simple statistics of the prompt's pictures
-``surprise``       how badly the model predicts the prompt's last frames one ahead, over the whole picture
-``surprise_spot``  the same where it is worst, in a block of the picture
-``disagreement``   how far two dreams part, the second with another seed and from a prompt without its first frame
-
-A sampler that takes one step from no noise dreams the same for every seed; the shorter prompt still parts its dreams.
+``features``        distance to training starts in the model's own features after the prompt
+``features_off``    length of what those features hold beyond what training starts differ in
+``pictures``        distance to training starts in simple statistics of the prompt's pictures
+``surprise_k``      how badly the model predicts the prompt's k-th last frame from those before it, over the picture
+``surprise_spot_k`` the same where it is worst, in a block of the picture
+``disagreement``    how far two dreams with different seeds part; not told by a sampler that dreams the same for all
 """
 
 from __future__ import annotations
@@ -146,8 +144,9 @@ class Familiar:
             out["pictures"] = self.pictures.distance(statistics(looks.shown))[0]
             if looks.ahead is not None:
                 wrong = looks.ahead.astype(np.float32) - looks.shown[:, -looks.ahead.shape[1] :]
-                out["surprise"] = np.sqrt(np.square(wrong).mean((1, 2, 3, 4))) + 0.1 * GREY
-                out["surprise_spot"] = np.abs(pooled(wrong)).max((1, 2, 3, 4)) + GREY
+                for k in range(1, wrong.shape[1] + 1):
+                    out[f"surprise_{k}"] = np.sqrt(np.square(wrong[:, -k]).mean((1, 2, 3))) + 0.1 * GREY
+                    out[f"surprise_spot_{k}"] = np.abs(pooled(wrong[:, -k])).max((1, 2, 3)) + GREY
         if looks.dreams is not None:
             apart = looks.dreams[0].astype(np.float32) - looks.dreams[1]
             out["disagreement"] = np.sqrt(np.square(apart).mean((1, 2, 3, 4))) + 0.1 * GREY
@@ -185,10 +184,10 @@ def features_of(model: WorldModel, state: State) -> np.ndarray:
 def look(
     model: WorldModel, prompt: Segment, control: Mapping[str, Tensor], camera: str, frames: int, seed: int = 0
 ) -> Looks:
-    """Look at starts (B, P, ...) with the controls (B, >= frames, ...) of the frames to be dreamed, of which the first
-    ``frames`` are compared."""
+    """Look at starts (B, P, ...). frames: of two dreams that are compared, with the first of the controls
+    (B, >= frames, ...) of what is to be dreamed; 0 for none."""
     given = {n: x for n, x in control.items() if n in model.spec.given and model.spec.given[n].per == "frame"}
-    lacking = sorted(n for n, c in model.spec.given.items() if c.per == "frame" and n not in given)
+    lacking = sorted(n for n, c in model.spec.given.items() if c.per == "frame" and n not in given and frames)
     short = sorted(n for n, x in given.items() if x.shape[1] < frames)
     if lacking or short:
         raise WorldloomError(
@@ -197,8 +196,8 @@ def look(
         )
     given = {n: x[:, :frames] for n, x in given.items()}
 
-    def dreamt(begin: Segment, draws: int) -> np.ndarray:
-        return imagine(model, begin, given or None, frames, seed=draws).obs[camera].cpu().numpy()
+    def dreamt(draws: int) -> np.ndarray:
+        return imagine(model, prompt, given or None, frames, seed=draws).obs[camera].cpu().numpy()
 
     length = prompt.length
     ahead = None
@@ -207,6 +206,5 @@ def look(
         begin = prompt.time(slice(0, length - count))
         dream = imagine(model, begin, None, count, mode="teacher", observe_every=1, truth=tail, seed=seed)
         ahead = dream.obs[camera].cpu().numpy()
-    later = prompt.time(slice(min(1, length - 1), None))
-    dreams = (dreamt(prompt, seed), dreamt(later, seed + 1))
+    dreams = (dreamt(seed), dreamt(seed + 1)) if frames else None
     return Looks(features_after(model, prompt, seed), prompt.obs[camera].cpu().numpy(), ahead, dreams)

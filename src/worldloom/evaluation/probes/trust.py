@@ -62,7 +62,7 @@ def held_by(bound: Bound, error: np.ndarray) -> np.ndarray:
 def kept(dreams: Dreams, found: Trust, rest: Measured) -> dict[str, Figure]:
     """What is promised to the report's own starts, and whether it was kept."""
     c, kind = found.contents, _kind(found)
-    seen = measured(dreams, found.familiar, c.horizon)
+    seen = measured(dreams, found.familiar, c.horizon, c.sampler)
     bound = bound_of(found, seen)
     if not np.isfinite(bound.within).all():
         raise NotMeasurableError(f"No bound holds with {c.level:.0%}: {len(rest.groups)} held-out dreams are too few.")
@@ -150,7 +150,7 @@ def strange(dreams: Dreams, found: Trust, world: ExactWorld, count: int) -> dict
 def _in_world(dreams: Dreams, found: Trust, world: ExactWorld, count: int, index: int) -> tuple[np.ndarray, np.ndarray]:
     """(n,) whether dreams of a strange world break the bound, and whether their starts are called strange."""
     held = fresh(dreams, world, count, ELSEWHERE + 101 * index + dreams.seed)
-    seen = measured(dreams.of(held), found.familiar, found.contents.horizon)
+    seen = measured(dreams.of(held), found.familiar, found.contents.horizon, found.contents.sampler)
     bound = bound_of(found, seen)
     return ~held_by(bound, seen.error[_kind(found)]), ~bound.known
 
@@ -159,7 +159,7 @@ def planned(dreams: Dreams, found: Trust, plans: Plans) -> dict[str, Figure]:
     """Dreams whose actions were chosen by how they look, on other starts than those of the calibration."""
     rows = np.arange(min(plans.test, len(dreams)))
     there = planned_dreams(dreams, rows, plans)
-    seen = measured(there, found.familiar, found.contents.horizon)
+    seen = measured(there, found.familiar, found.contents.horizon, found.contents.sampler)
     kind = _kind(found)
     error = seen.error[kind]
     promise = f"Share of dreams within the bound where a planner chose the actions ({plans.words}), "

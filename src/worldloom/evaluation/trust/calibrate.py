@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,9 +36,9 @@ LEVEL = 0.9
 """Share of new dreams that shall stay under their bound."""
 FALSE_ALARMS = 0.1
 """Share of familiar starts that may be called strange."""
-FITTING = 1 / 3
-"""Share of the calibration episodes that curve and coefficients are fitted on. They are few numbers; how far the
-coverage of one calibration strays from the level depends on the rest, and a third strays less than a half would."""
+FITTING = 1 / 2
+"""Share of the calibration episodes that curve and coefficients are fitted on: with fewer the curve's tail is a guess,
+which costs width, and with more the coverage of one calibration strays further from the level."""
 REFERENCE = 256
 """Training starts that others are compared with."""
 LEAST = {"position": 0.05, "pixels": 0.5}
@@ -55,13 +56,15 @@ def calibrate(dreams: Dreams, count: int, plans: Plans | None = None, level: flo
     held, source = calibration_starts(dreams, count, level)
     own = dreams.of(held)
     familiar = _familiar(dreams)
-    found = measured(own, familiar, held.horizon)
+    sampler = _sampler(own)
+    found = measured(own, familiar, held.horizon, sampler)
     fitting = _fitting(found.groups, level, dreams.seed)
     fit, rest = found.rows(np.flatnonzero(fitting)), found.rows(np.flatnonzero(~fitting))
     names = tuple(found.signals)
-    views = {"prompt": _view(fit, rest, names, level)}
+    most = {"position": float(np.hypot(*dreams.spec.images[dreams.camera].shape[-2:])), "pixels": 255.0}
+    views = {"prompt": _view(fit, rest, names, level, most)}
     if all(name in names for name in FROM_STATE):
-        views["state"] = _view(fit, rest, FROM_STATE, level)
+        views["state"] = _view(fit, rest, FROM_STATE, level, most)
     contents = Contents(
         level=level,
         false_alarms=FALSE_ALARMS,
@@ -71,7 +74,7 @@ def calibrate(dreams: Dreams, count: int, plans: Plans | None = None, level: flo
         seed=dreams.seed,
         starts=source,
         actions="none" if dreams.spec.action is None else "recorded" if source == "val" else "random",
-        sampler=_sampler(own),
+        sampler=sampler,
         objects="the worst object; a lost one counts as the frame's diagonal" if "position" in found.error else "none",
         planned="actions that a planner chose were not measured.",
         fitted=len(fit.groups),
@@ -103,7 +106,7 @@ def _fitting(groups: np.ndarray, level: float, seed: int) -> np.ndarray:
     return np.isin(groups, drawn)
 
 
-def _view(fit: Measured, rest: Measured, names: tuple[str, ...], level: float) -> View:
+def _view(fit: Measured, rest: Measured, names: tuple[str, ...], level: float, most: Mapping[str, float]) -> View:
     """Fit on one part of the dreams, and take the quantiles on the other."""
     raw = np.stack([fit.signals[name] for name in names], 1)
     low, centre, high = np.percentile(raw, [16, 50, 84], axis=0)
@@ -119,7 +122,7 @@ def _view(fit: Measured, rest: Measured, names: tuple[str, ...], level: float) -
         values = scores(np.maximum(rest.error[kind], LEAST[kind]), scale(clipped(outer)))
         q = conformal_quantile(values, rest.groups, level)
         quantile = Quantile(q if np.isfinite(q) else None, error.shape[1], len(values), episodes)
-        rules[kind] = Rule(tuple(scale.curve.tolist()), tuple(scale.coefficients.tolist()), quantile)
+        rules[kind] = Rule(tuple(scale.curve.tolist()), tuple(scale.coefficients.tolist()), most[kind], quantile)
     return replace(
         view, strangeness=tuple(strange[order].tolist()), weights=tuple(weights[order].tolist()), rules=rules
     )
@@ -131,7 +134,8 @@ def _with_plans(trust: Trust, dreams: Dreams, own: Dreams, rows: np.ndarray, pla
     if plans is None:
         return trust
     try:
-        done = measured(planned_dreams(own, rows[: plans.calibration], plans), trust.familiar, contents.horizon)
+        there = planned_dreams(own, rows[: plans.calibration], plans)
+        done = measured(there, trust.familiar, contents.horizon, contents.sampler)
     except NotMeasurableError as reason:
         return Trust(replace(contents, planned=str(reason)), trust.familiar)
     views = {}

@@ -34,16 +34,20 @@ def fit_scale(error: np.ndarray, signals: np.ndarray, level: float, least: float
     """Fit a scale to the errors (n, H) of the fitting dreams with standardised signals (n, M).
 
     w by ridge regression of the logarithm of the largest error so far, its mean over the dreams taken off at each
-    frame: signals say which dreams go wrong sooner than others, the curve says when. c_t is then the ``level`` quantile
-    of what is left, so that no frame is wider than the others for its chance to be left. ``least``: an error that is no
-    error, such as the tracker's own, positive.
+    frame: signals say which dreams go wrong sooner than others, the curve says when. Of what is left c_t is a quantile,
+    the same one at every frame, so that no frame is wider than the others for its chance to be left; the lowest one
+    under which ``level`` of these dreams stay at all frames, so that what remains to be multiplied is near 1: a curve
+    far below that would be multiplied by the odd dream that loses an object early. ``least``: an error that is none,
+    such as the tracker's own, positive.
     """
     so_far = np.maximum(np.maximum.accumulate(error, 1), least)
     height = np.log(so_far)
     height = (height - height.mean(0)).mean(1)
     w = np.linalg.solve(signals.T @ signals + RIDGE * np.eye(signals.shape[1]), signals.T @ height)
-    curve = np.quantile(so_far / np.exp(signals @ w)[:, None], level, axis=0, method="higher")
-    return Scale(np.maximum.accumulate(curve), w)
+    left = so_far / np.exp(signals @ w)[:, None]
+    curves = np.maximum.accumulate(np.sort(left, axis=0), 1)
+    kept = [(left <= curve).all(1).mean() >= level for curve in curves]
+    return Scale(curves[int(np.argmax(kept))], w)
 
 
 def scores(error: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -10,8 +10,9 @@ import torch
 from worldloom.contract import Segment
 from worldloom.evaluation.exact import ExactWorld, Played
 from worldloom.evaluation.heldout import HeldOut
+from worldloom.evaluation.objects import followed
 from worldloom.evaluation.probes import Dreams, NotMeasurableError
-from worldloom.evaluation.tracking import background, calibrate, track_clip
+from worldloom.evaluation.tracking import track_clip
 from worldloom.evaluation.trust.signals import positions
 
 NEEDED = ("position", "velocity", "radius")
@@ -82,22 +83,27 @@ def _joined(some: HeldOut, played: Played, action: np.ndarray, prompt: int, came
     return HeldOut(segment, known, {"action": later}, some.episodes, prompt, ())
 
 
+def goals(world: ExactWorld, count: int, seed: int) -> np.ndarray:
+    """(n, 2) px, places that a ball can reach, drawn uniformly."""
+    c = world.config
+    inset = c.radii[1]
+    draw = np.random.default_rng((PLANNED, seed))
+    return draw.uniform((inset, inset), (c.width - inset, c.height - inset), (count, 2))
+
+
 def _nearest(dreams: Dreams, world: ExactWorld, rows: np.ndarray, dreamed: np.ndarray, where: np.ndarray) -> np.ndarray:
     """(n,) which of each start's K dreams (n * K, T, C, H, W) ends with the pushed object nearest to a goal drawn at
     random; one in which it is lost looks worst."""
-    c, prompt = world.config, dreams.prompt
-    inset = c.radii[1]
-    inside = ((inset, inset), (c.width - inset, c.height - inset))
-    goals = np.random.default_rng((PLANNED, dreams.seed)).uniform(*inside, (len(rows), 2))
-    ground = background(np.concatenate([dreams.shown[dreams.camera], dreams.real[dreams.camera]], 1))
+    prompt, pushed = dreams.prompt, world.config.pushed
+    aims = goals(world, len(rows), dreams.seed)
+    scenes = followed(dreams).scenes
     chosen = []
-    for row, goal, some in zip(rows, goals, np.split(dreamed, len(rows)), strict=True):
-        scene = calibrate(dreams.shown[dreams.camera][row], where.shape[2], ground)
+    for row, goal, some in zip(rows, aims, np.split(dreamed, len(rows)), strict=True):
         at, before = where[row, prompt - 1], where[row, max(prompt - 2, 0)]
-        ends = np.stack([track_clip(dream, scene, at, at - before).position[-1, c.pushed] for dream in some])
+        ends = np.stack([track_clip(dream, scenes[row], at, at - before).position[-1, pushed] for dream in some])
         away = np.hypot(*(ends - goal).T)
         chosen.append(int(np.argmin(np.where(np.isfinite(away), away, np.inf))))
     return np.array(chosen)
 
 
-__all__ = ["Plans", "planned_dreams"]
+__all__ = ["Plans", "goals", "planned_dreams"]

@@ -1,0 +1,171 @@
+"""The probe ``trust``: on a dreamer that knows only what it was shown, and on the exact world."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from worldloom.evaluation.battery import Truth, make_dreams
+from worldloom.evaluation.battery.truth import stretches
+from worldloom.evaluation.exact import ExactWorld
+from worldloom.evaluation.probes import NotMeasurableError
+from worldloom.evaluation.probes import trust as module
+from worldloom.evaluation.trust.calibrate import calibrate, save_trust
+from worldloom.evaluation.trust.conformal import least_groups
+from worldloom.evaluation.trust.planned import Plans, planned_dreams
+from worldloom.evaluation.trust.signals import measured
+from worldloom.evaluation.trust.starts import calibration_starts, windows
+from worldloom.imagination.trust import load_trust
+from worldloom.worlds.balls import BallsConfig
+
+WORLD = ExactWorld(BallsConfig(height=24, width=24, radius=2.5, speed=1.0, action="discrete", push=0.2, balls=1))
+PROMPT, HORIZON = 4, 14
+
+
+class Learnt(Truth):
+    """Like a trained model: its speeds are a little wrong, each start's by its own share, and what is faster than all
+    it has seen, or of another size, number or colour, it takes for what it knows."""
+
+    def dream(self, held, control, frames, *, seed, sensors, mode="free", every=1, say=lambda _: None):
+        parts = stretches(held, control, frames, mode, every)
+        start = {name: x[:, : self.world.config.balls] for name, x in parts.start.items()}
+        wrong = np.sin(7 * start["position"].sum((1, 2)) + seed)[:, None, None]
+        start["velocity"] = np.clip(start["velocity"], -2.5, 2.5) * (1 + 0.05 * wrong)
+        start["radius"] = np.full_like(start["radius"], self.world.config.radii[0])
+        inside = start["radius"][:, :, None]
+        start["position"] = np.clip(start["position"], inside, 24 - inside)
+        played = self.world.play(start, parts.action, parts.length)
+        return {"camera": parts.join(played.frames[:, 1:], frames)}
+
+
+@pytest.fixture(scope="module")
+def dreams():
+    return make_dreams(WORLD, Learnt(WORLD), 48, PROMPT, HORIZON, seed=3)
+
+
+@pytest.fixture(scope="module")
+def figures(dreams, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trust")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "STARTS", 90)
+        patch.setattr(module, "STRANGE", 5)
+        patch.setattr(module, "PLANS", Plans(12, 12, 4, HORIZON))
+        return module.trust.measure(dataclasses.replace(dreams, folder=folder)), folder
+
+
+def test_dreams_stay_under_their_bound_and_strange_starts_are_told(figures):
+    found, folder = figures
+    assert found["trust/coverage"].value > 0.75  # 0.9 ± what 60 and 48 dreams can say: four standard deviations
+    assert found["trust/coverage"].floor == 1.0
+    assert found["trust/false_alarms"].value < 0.3
+    bound = found["trust/bound"].curve
+    assert bound is not None
+    assert np.all(np.diff(bound.value) >= 0)
+    assert bound.value[0] < 0.5 < 24
+    assert 3 <= found["trust/frames_within"].value <= HORIZON
+    assert found["trust/strange_broken"].value > 0.5
+    assert found["trust/strange_caught"].value > 0.85
+    contents = load_trust(folder).contents
+    assert (contents.prompt, contents.horizon, contents.starts, contents.actions) == (4, HORIZON, "fresh", "random")
+    assert contents.sampler == "random"
+    assert "checkpoint" not in contents.hashes
+    rule = contents.views["prompt"].rules["position"]
+    assert (rule.recorded.n, rule.recorded.episodes, contents.fitted) == (45, 45, 45)
+    assert rule.planned is not None
+    assert rule.planned.n == 12
+    assert "state" not in contents.views  # no model, no features
+
+
+def test_the_same_seed_gives_the_same_calibration(dreams, tmp_path):
+    for name in ("one", "other"):
+        save_trust(calibrate(dreams, 30)[0], tmp_path / name)
+    for file in ("trust.json", "trust.safetensors"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
+    again, _ = calibrate(dataclasses.replace(dreams, seed=4), 30)
+    assert again.contents != load_trust(tmp_path / "one").contents
+
+
+def test_a_worse_dreamer_has_a_wider_bound(dreams):
+    def width(dreamer):
+        made = make_dreams(WORLD, dreamer, 4, PROMPT, HORIZON, seed=5)
+        rule = calibrate(made, 40)[0].contents.views["prompt"].rules["position"]
+        return rule.recorded.value * rule.curve[-1]
+
+    exact, learnt = width(Truth(WORLD)), width(Learnt(WORLD))
+    assert exact < 0.3 < learnt
+
+
+def test_what_was_planned_is_what_is_done(dreams):
+    exact = make_dreams(WORLD, Truth(WORLD), 16, PROMPT, HORIZON, seed=3)
+    plans = Plans(16, 16, 6, 12)
+    rows = np.arange(4, 16)
+    there = planned_dreams(exact, rows, plans)
+    assert there.horizon == 12
+    np.testing.assert_array_equal(there.dreamed["camera"], there.real["camera"])  # the same actions, the same frames
+    np.testing.assert_array_equal(there.shown["camera"], exact.shown["camera"][rows])
+    np.testing.assert_array_equal(there.episodes, exact.episodes[rows])
+    seen = measured(there, calibrate(exact, 20)[0].familiar, HORIZON, "random")
+    assert seen.error["position"].max() < 0.3
+    # a plan among more ends nearer to its goal: the same goals are drawn for the same starts
+    assert ends(planned_dreams(exact, rows, dataclasses.replace(plans, choices=16)), plans) < ends(
+        planned_dreams(exact, rows, dataclasses.replace(plans, choices=1)), plans
+    )
+
+
+def ends(there, plans):
+    """Mean distance between where the ball ends and its goal."""
+    from worldloom.evaluation.trust.planned import goals
+
+    return float(np.hypot(*(there.truth["position"][:, -1, 0] - goals(WORLD, len(there), 3)).T).mean())
+
+
+def test_windows_are_cut_anywhere_from_episodes(dreams):
+    held = windows(WORLD, 40, 30, PROMPT, HORIZON, 0)
+    assert held.segment.length == PROMPT + HORIZON
+    first = held.segment.first
+    assert not first[:, 1:].any()
+    assert 0 < first[:, 0].sum() < 20
+    later = ~first[:, 0]
+    assert (held.segment.control["action"][later, 0] != WORLD.null).any()
+    assert (held.segment.control["action"][first[:, 0], 0] == WORLD.null).all()
+    np.testing.assert_array_equal(held.segment.control["action"][:, PROMPT:], held.control["action"])
+    # what follows is what the actions lead to
+    start = {name: held.truth[name][:, PROMPT - 1] for name in ("position", "velocity", "radius")}
+    played = WORLD.play(start, held.control["action"].numpy(), HORIZON)
+    np.testing.assert_array_equal(played.frames[:, 1:], held.segment.obs["camera"][:, PROMPT:].numpy())
+
+
+def test_too_few_episodes_are_said(dreams):
+    few = SimpleNamespace(splits={"val": np.arange(8)}, lengths=np.full(28, 40))
+    assert least_groups(0.9) == 9
+    alone = dataclasses.replace(dreams)
+    object.__setattr__(alone, "dataset", few)
+    object.__setattr__(alone, "world", None)
+    with pytest.raises(NotMeasurableError, match=r"10 or more episodes.*'val' has 8"):
+        calibration_starts(alone, 40, 0.9)
+    bare = dataclasses.replace(dreams, world=None)
+    with pytest.raises(NotMeasurableError):
+        calibrate(bare, 40)
+
+
+def test_plans_need_actions_and_a_world(dreams):
+    plans = Plans(4, 4, 2, 8)
+    with pytest.raises(NotMeasurableError, match="no exact world"):
+        planned_dreams(dataclasses.replace(dreams, world=None), np.arange(2), plans)
+    still = ExactWorld(dataclasses.replace(WORLD.config, action="none"))
+    silent = make_dreams(still, Truth(still), 12, PROMPT, HORIZON, seed=0)
+    with pytest.raises(NotMeasurableError, match="no actions"):
+        planned_dreams(silent, np.arange(2), plans)
+    found, _ = calibrate(silent, 24, plans)
+    assert found.contents.planned == "there are no actions that a planner could choose."
+    assert found.contents.views["prompt"].rules["position"].planned is None
+    bound = found.of_signals(
+        found.contents.views["prompt"], measured(silent, found.familiar, 9, "deterministic").signals, "planned"
+    )
+    assert not bound.known.any()
+    assert np.isinf(bound.within).all()
+    assert torch.is_tensor(silent.held.segment.first)
