@@ -150,4 +150,6 @@ def test_by_name_and_found_again_behind_its_data(tmp_path):
     episode = dataset.episode(0)
     played = exact.play({n: episode.truth[n][:1] for n in ("position", "velocity", "radius")}, None, FRAMES - 1)
     np.testing.assert_array_equal(played.frames[0], episode.obs["camera"])  # the stored clip is the exact one
+    small = exact.changed(radius=1.0).fresh(4, PROMPT, 5, 0)  # a changed world draws starts by what was changed
+    assert (small.truth["radius"] == 1).all()
     assert find_exact({"world": {"env": "phyworld", "config": {"scenario": "sideways"}}}) is None

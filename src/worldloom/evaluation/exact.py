@@ -44,8 +44,9 @@ class ExactWorld:
     """Where its starts are drawn by one of PhyWorld's scenarios: which, and from which split."""
 
     def changed(self, **fields: Any) -> ExactWorld:
-        """The same with other fields of its configuration: other gravity, other speeds."""
-        return dataclasses.replace(self, config=dataclasses.replace(self.config, **fields))
+        """The same with other fields of its configuration: other gravity, other speeds. Its starts are drawn by them,
+        and no longer by PhyWorld's scenario."""
+        return ExactWorld(dataclasses.replace(self.config, **fields))
 
     @property
     def null(self) -> Any:
