@@ -39,7 +39,7 @@ def measure(task: tuple[str, str, int]) -> tuple[tuple[str, str, int], Asked]:
 
     torch.set_num_threads(1)
     world, name, seed = task
-    probes = [p for p in all_probes() if p.name not in LEFT_OUT]
+    probes = [p for p in all_probes(world) if p.name not in LEFT_OUT]
     setting = Setting(SETTING.starts, SETTING.prompt, SETTING.horizon, seed)
     asked = ask(WORLDS[world], name, probes, setting, shared=_learnt.get((world, seed)))
     _learnt[world, seed], asked.shared = asked.shared, {}

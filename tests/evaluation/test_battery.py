@@ -84,7 +84,7 @@ def test_led_by_the_truth_a_wrong_law_errs_only_within_a_stretch(held):
     assert (wrong[6::6] < 0.5 * wrong[5:-1:6]).all()  # the first of a stretch against the last of the one before
 
 
-@pytest.mark.parametrize("name", BATTERY)
+@pytest.mark.parametrize("name", [name for name, one in BATTERY.items() if one.fits(PUSHED)])
 def test_a_bad_world_is_bad_and_comes_back_the_same(name, held):
     one = dreamer(name, PUSHED)
     first = dream(one, held)
@@ -172,6 +172,27 @@ def test_what_becomes_of_one_ball():
     assert len(set(when.values())) == 1  # the same seed and row
     before, after = clip[0], clip[-1]
     assert sorted(before.reshape(3, -1).T.tolist()) == sorted(after.reshape(3, -1).T.tolist())  # swapped, not new
+
+
+def test_behind_an_occluder():
+    world, held = alone([15, 32], [2, 0], frames=20, occluder=(24.0, 0.0, 40.0, 64.0))
+    true = dream(Truth(world), held, 20)[0]
+    bright = {
+        name: (clip[:, 0].astype(int) > 200).sum((1, 2))
+        for name, clip in {
+            "truth": true,
+            **{n: dream(dreamer(n, world), held, 20)[0] for n in ("swallowed", "slowed")},
+        }.items()
+    }
+    gone = int(np.flatnonzero(bright["truth"] == 0)[0])
+    for name in ("swallowed", "slowed"):
+        np.testing.assert_array_equal(bright[name][: gone + 1], bright["truth"][: gone + 1])
+    assert bright["truth"][-1] == bright["truth"][0]
+    assert (bright["swallowed"][gone:] == 0).all()
+    came = {name: int(np.flatnonzero(bright[name][gone:] > 0)[0]) for name in ("truth", "slowed")}
+    assert came["truth"] < came["slowed"] <= came["truth"] / 0.7 + 2
+    wide = dream(dreamer("stretch", world), held, 20)[0]
+    assert (wide[:, :, :, 26:38] == true[0, :, :1, 26:27]).all()
 
 
 def test_size_and_shape():

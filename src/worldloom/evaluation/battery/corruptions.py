@@ -32,18 +32,27 @@ class Corruption:
     """Whether it exists only where there are actions."""
     least: int = 1
     """Balls that it needs."""
+    occluder: bool = False
+    """Whether it exists only where there is something to hide behind."""
 
     def fits(self, world: ExactWorld) -> bool:
         """Whether it exists in a world."""
-        return (not self.actions or world.null is not None) and world.config.balls >= self.least
+        return not self.lacks(world)
+
+    def lacks(self, world: ExactWorld) -> str:
+        """What a world has not that it takes, for a sentence; empty where it fits."""
+        lacking = ["actions"] if self.actions and world.null is None else []
+        lacking += ["an occluder"] if self.occluder and world.config.occluder is None else []
+        lacking += [f"{self.least} balls"] if world.config.balls < self.least else []
+        return " and ".join(lacking)
 
 
 def _picture(name: str, about: str, change: Change, block: int = 1) -> Corruption:
     return Corruption(name, about, lambda world: Altered(Truth(world), change, block))
 
 
-def _law(name: str, about: str, law: Law, least: int = 1) -> Corruption:
-    return Corruption(name, about, lambda world: Simulated(world, law), least=least)
+def _law(name: str, about: str, law: Law, least: int = 1, occluder: bool = False) -> Corruption:
+    return Corruption(name, about, lambda world: Simulated(world, law), least=least, occluder=occluder)
 
 
 def _acted(name: str, about: str, actions: Actions) -> Corruption:
@@ -96,6 +105,8 @@ _ALL = (
     _law("shrink", "Balls are drawn smaller by 1 % a frame, down to half.", Law(resize=-0.01)),
     _law("grow", "Balls are drawn larger by 1 % a frame, up to twice.", Law(resize=0.01)),
     _law("stretch", "Balls are drawn wider and lower by 1.5 % a frame, of unchanged area.", Law(squeeze=0.015)),
+    _law("swallowed", "A ball that is wholly hidden never comes out.", Law(emerge=0.0), occluder=True),
+    _law("slowed", "A ball comes out of hiding at 70 % of its speed.", Law(emerge=0.7), occluder=True),
     _acted("ignored", "Actions do nothing.", ignored),
     _acted("delayed", "Actions come a frame late.", delayed),
     _acted("mirrored", "Left is right and up is down.", mirrored),
@@ -118,9 +129,8 @@ def dreamer(name: str, world: ExactWorld) -> Dreamer:
         near = difflib.get_close_matches(name, every, 1)
         hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(every)}."
         raise BatteryError(f"The battery has no world {name!r}. {hint}")
-    if not every[name].fits(world):
-        needs = "actions" if every[name].actions and world.null is None else f"{every[name].least} balls"
-        raise BatteryError(f"The bad world {name!r} takes a world with {needs}.")
+    if lacking := every[name].lacks(world):
+        raise BatteryError(f"The bad world {name!r} takes a world with {lacking}.")
     return every[name].make(world)
 
 

@@ -50,7 +50,7 @@ def draw(
 def _ellipses(
     renderer: Renderer, x: np.ndarray, r: np.ndarray, goal: np.ndarray | None, wide: np.ndarray
 ) -> np.ndarray:
-    """The same for ellipses of unchanged area. (An occluder is not drawn.)"""
+    """The same for ellipses of unchanged area."""
     config = renderer.config
     frames = renderer.draw(x, np.full_like(r, -1.0), goal).astype(np.float32)
     across = (np.arange(config.width) + 0.5)[None] - x[:, :, :1]  # (n, K, W)
@@ -60,6 +60,10 @@ def _ellipses(
         t = np.clip((r[:, k, None, None] - distance) / EDGE + 0.5, 0, 1).astype(np.float32)
         cover = (t * t * (3 - 2 * t))[:, None]
         frames += cover * (paint[None, :, None, None] - frames)
+    if renderer.cover is not None:  # drawn once more, on top
+        (rows, columns), alpha = renderer.cover
+        behind = frames[:, :, rows, columns]
+        behind += alpha * (renderer.occluder_colour[:, None, None] - behind)
     return (frames + 0.5).astype(np.uint8)
 
 

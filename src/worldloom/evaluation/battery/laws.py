@@ -12,6 +12,7 @@ from worldloom.evaluation.battery.drawing import draw
 from worldloom.evaluation.exact import ExactWorld
 from worldloom.worlds.balls import BallsConfig
 from worldloom.worlds.balls.dynamics import advance
+from worldloom.worlds.balls.render import EDGE
 from worldloom.worlds.balls.world import DIRECTIONS
 
 SUBSTEPS = 8
@@ -51,6 +52,8 @@ class Law:
     place; a ball jumps to a free place; two balls swap colours (one alone takes the next colour)."""
     at: int | None = None
     """The event's frame; drawn from :data:`EVENTS` for each dream where None."""
+    emerge: float = 1.0
+    """Share of its speed with which a ball comes out from behind the occluder; 0: it never does."""
     resize: float = 0.0
     """Share by which the drawn radius grows in a frame (from half to twice at most); the motion knows nothing of it."""
     squeeze: float = 0.0
@@ -105,6 +108,7 @@ def simulate(
         r, colour = (np.concatenate([a, a[rows, draws.ball][:, None]], 1) for a in (r, colour))
         alive = np.concatenate([alive, np.zeros((m, 1), bool)], 1)
     v = -v if law.backwards else v
+    inside = _hidden(config, x, r)
     places, sizes, hues = [], [], []
     for t in range(frames):
         now = first + t
@@ -115,11 +119,27 @@ def simulate(
         x, v = _flow(law, config, x, v, r, alive, moving)
         here = np.flatnonzero((now == draws.frame) | ((first > draws.frame) & (t == 0) & (law.event == "recolour")))
         _happen(law, config, here, draws, x, v, r, alive, colour)
+        if law.emerge != 1:
+            inside, before = _hidden(config, x, r), inside
+            v = np.where((inside & ~before)[..., None], law.emerge * v, v)
+            alive = np.asarray(alive & (~inside | (law.emerge > 0)))
         places.append(x.copy())
         sizes.append(np.where(alive, r * np.clip(1 + law.resize * (now + 1), 0.5, 2.0)[:, None], -1.0))
         hues.append(colour.copy())
     wide = np.minimum(1 + law.squeeze * (first[:, None] + np.arange(1, frames + 1)), 1.6)
     return draw(config, np.stack(places, 1), np.stack(sizes, 1), np.stack(hues, 1), start.get("goal"), wide)
+
+
+def _hidden(config: BallsConfig, x: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """(m, K) bool: the occluder hides all of a ball (where it ends at the frame's edge, nothing sticks out there)."""
+    if config.occluder is None:
+        return np.zeros(r.shape, bool)
+    size = np.array([config.width, config.height], float)
+    low, high = np.array(config.occluder[:2], float), np.array(config.occluder[2:], float)
+    low, high = np.where(low <= 0, -np.inf, low), np.where(high >= size, np.inf, high)
+    reach = r[..., None] + EDGE / 2
+    hidden: np.ndarray = ((x - reach >= low) & (x + reach <= high)).all(-1)
+    return hidden
 
 
 def _flow(

@@ -25,9 +25,12 @@ TINY = 1e-6
 WORLDS: dict[str, ExactWorld] = {
     "pushed": ExactWorld(BallsConfig(balls=3, radius=6.0, gravity=(0.0, 0.05), action="discrete", push=0.5)),
     "free": ExactWorld(BallsConfig(balls=3, radius=6.0)),
+    "hidden": ExactWorld(BallsConfig(radius=3.0, speed=2.5, occluder=(26.0, 0.0, 40.0, 64.0))),
 }
 """Where the table is measured: three large balls that meet often, under mild gravity, one of them pushed by discrete
-actions; and the same three without gravity or actions."""
+actions; the same three without gravity or actions; and a small one that passes behind an occluder."""
+ONLY: dict[str, tuple[str, ...]] = {"hidden": ("occlusion", "permanence")}
+"""Probes that a world is there for, where not for all."""
 
 SHARED = ("inverse_model", "lyapunov", "background")
 """What probes learn from the true world alone (see :meth:`Dreams.once`): made once for all dreamers of one world and
@@ -89,10 +92,11 @@ BASIC: tuple[Probe, ...] = (
 """What every report measures without a probe, as probes."""
 
 
-def all_probes(given: str | Sequence[str] = "default") -> list[Probe]:
-    """Those of the table: the report's own figures, and the probes that ``given`` names (see
+def all_probes(world: str, given: str | Sequence[str] = "default") -> list[Probe]:
+    """Those of the table in one of :data:`WORLDS`: the report's own figures, and the probes that ``given`` names (see
     :func:`~worldloom.evaluation.probes.find_probes`)."""
-    return [*BASIC, *find_probes(given)]
+    every = [*BASIC, *find_probes(given)]
+    return [p for p in every if p.name in ONLY.get(world, (p.name,))]
 
 
 def starts(world: ExactWorld, setting: Setting) -> HeldOut:
@@ -179,6 +183,7 @@ def names(world: ExactWorld) -> list[str]:
 __all__ = [
     "BASIC",
     "MARGIN",
+    "ONLY",
     "WORLDS",
     "Asked",
     "Setting",
