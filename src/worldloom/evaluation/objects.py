@@ -37,32 +37,61 @@ def followed(dreams: Dreams) -> Followed:
 
 def follow_frames(dreams: Dreams, frames: np.ndarray) -> Followed:
     """The same for other dreams (n, T', C, H, W) uint8 from the same starts, such as those under other actions."""
-    camera = dreams.camera
-    shown, real = dreams.shown[camera], dreams.real[camera]
-    position = np.concatenate([dreams.truth_shown["position"], dreams.truth["position"]], 1)
-    ground = dreams.once("background", lambda: background(np.concatenate([shown, real], 1)))
-    occluder = None if dreams.world is None else dreams.world.config.occluder
+    scenes, shown, real, radius = dreams.once("followed true frames", lambda: _true(dreams))
     now = dreams.prompt - 1
-    parts: list[tuple[Tracks, Tracks, Tracks, Scene]] = []
-    for clip, future, dream, where in zip(shown, real, frames, position, strict=True):
-        true = np.concatenate([clip, future])
-        some = np.unique(np.linspace(0, len(true) - 1, LEARNT).round().astype(int))
-        scene = calibrate(true[some], where.shape[1], ground, position=where[some])
-        begin = where[1] - where[0]
-        before = track_clip(clip, scene, where[0] - begin, begin, occluder=occluder)
-        velocity = where[now] - where[now - 1] if now else begin
-        ahead = [track_clip(x, scene, where[now], velocity, occluder=occluder) for x in (future, dream)]
-        parts.append((before, ahead[0], ahead[1], scene))
+    dreamed = [
+        track_clip(dream, scene, where[now], velocity[now], occluder=_occluder(dreams))
+        for dream, scene, where, velocity in zip(frames, scenes, *_motion(dreams), strict=True)
+    ]
+    return Followed(shown, real, dreamed, scenes, radius)
+
+
+def _true(dreams: Dreams) -> tuple[list[Scene], list[Tracks], list[Tracks], np.ndarray]:
+    """Scenes, tracks of the prompts and of the true frames, and radii (n, K)."""
+    prompt, occluder = dreams.prompt, _occluder(dreams)
+    frames = np.concatenate([dreams.shown[dreams.camera], dreams.real[dreams.camera]], 1)
+    ground = background(frames)
     known = dreams.truth.get("radius")
-    sizes = np.stack([np.full(0, np.nan) if p[3].sizes is None else p[3].sizes for p in parts])
-    radius = known[:, 0] if known is not None else np.sqrt(sizes / np.pi)
-    return Followed(
-        [p[0] for p in parts],
-        [p[1] for p in parts],
-        [p[2] for p in parts],
-        [p[3] for p in parts],
-        np.asarray(radius, np.float64),
-    )
+    scenes, shown, real = [], [], []
+    for row, (clip, where, velocity) in enumerate(zip(frames, *_motion(dreams), strict=True)):
+        if "goal" in dreams.truth and known is not None:
+            ground = _still(clip, where, known[row, 0], ground)
+        some = np.unique(np.linspace(0, len(clip) - 1, LEARNT).round().astype(int))
+        scene = calibrate(clip[some], where.shape[1], ground, position=where[some])
+        before = where[0] - velocity[0]
+        shown.append(track_clip(clip[:prompt], scene, before, velocity[0], occluder=occluder))
+        real.append(track_clip(clip[prompt:], scene, where[prompt - 1], velocity[prompt - 1], occluder=occluder))
+        scenes.append(scene)
+    sizes = np.stack([x.masses if x.sizes is None else x.sizes for x in scenes])
+    radius = np.sqrt(sizes / np.pi) if known is None else known[:, 0]
+    return scenes, shown, real, np.asarray(radius, np.float64)
+
+
+def _occluder(dreams: Dreams) -> tuple[float, float, float, float] | None:
+    return None if dreams.world is None else dreams.world.config.occluder
+
+
+def _motion(dreams: Dreams) -> tuple[np.ndarray, np.ndarray]:
+    """True positions and velocities (n, P + T, K, 2); where the data don't tell these, the way from frame to frame."""
+    position = np.concatenate([dreams.truth_shown["position"], dreams.truth["position"]], 1).astype(np.float64)
+    if "velocity" in dreams.truth:
+        return position, np.concatenate([dreams.truth_shown["velocity"], dreams.truth["velocity"]], 1)
+    way = np.diff(position, axis=1)
+    return position, np.concatenate([way[:, :1], way], 1)
+
+
+def _still(clip: np.ndarray, where: np.ndarray, radius: np.ndarray, ground: np.ndarray) -> np.ndarray:
+    """The background of one episode, which shows a goal of its own: each pixel's mean over the frames in which no
+    object is near it; the common background where there is none."""
+    height, width = clip.shape[-2:]
+    x, y = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
+    bare = np.ones((len(clip), height, width), bool)
+    for k, r in enumerate(radius):
+        away = np.square(x - where[:, k, 0, None, None]) + np.square(y - where[:, k, 1, None, None])
+        bare &= away > (r + 1.5) ** 2
+    times = bare.sum(0)
+    mean = np.einsum("fchw,fhw->chw", clip.astype(np.float32), bare.astype(np.float32)) / np.maximum(times, 1)
+    return np.where(times > 0, mean, ground).astype(np.float32)
 
 
 __all__ = ["Followed", "follow_frames", "followed"]
