@@ -67,7 +67,7 @@ def test_the_true_world_lasts_to_the_end_and_lies_at_its_floor(true):
         assert figure.n > 0
         assert figure.meaning
         assert figure.blind_to, name
-    assert true["drift/left_the_world"].value == 0
+    assert true["drift/left_the_world"].value <= 0.2  # few starts show little of what is usual
     for name in ("teacher", "sliding", "free"):
         assert true[f"regimes/psnr_{name}_db"].value == {"1": 60, "5": 60, "10": 60}
         assert true[f"regimes/position_{name}_px"].value == true[f"regimes/position_{name}_px"].floor
@@ -137,6 +137,11 @@ def test_noise_that_grows_is_seen_to_grow():
 def test_heating_is_seen_in_speeds_and_energy_not_in_brightness():
     found = asked(made(Simulated(ONE, Law(growth=0.03))), "fidelity,drift").figures
     assert found["fidelity/speed_wasserstein"].value > 1.5 * found["fidelity/speed_wasserstein"].floor
+    more = found["fidelity/speed_over_floor"]
+    assert more.value == pytest.approx(
+        found["fidelity/speed_wasserstein"].value - found["fidelity/speed_wasserstein"].floor
+    )
+    assert more.interval[0] > 0  # what dream and truth have in common cancels
     late = found["fidelity/speed_wasserstein"].curve
     assert late is not None
     assert late.value[-1] > 2 * late.floor[-1]

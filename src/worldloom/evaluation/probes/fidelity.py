@@ -147,6 +147,7 @@ def _figures(long: Long, name: str, dreamed: np.ndarray, real: np.ndarray, other
         return {}
 
     def apart(distance: Distance, x: np.ndarray, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        """(J,) of each window; past the end of the truth its windows are repeated."""
         out = np.full(count, np.nan)
         kept, rest = x[mine], other[theirs]
         for j in range(count):
@@ -176,4 +177,18 @@ def _figures(long: Long, name: str, dreamed: np.ndarray, real: np.ndarray, other
             "same for the true frames of these starts.",
             blind_to="Objects that are lost (see half_life), and the order in which things happen.",
         )
+    out[f"{name}_over_floor"] = window_figure(
+        long,
+        lambda mine, theirs: apart(wasserstein, dreamed, mine, theirs) - apart(wasserstein, real, mine, theirs),
+        np.zeros(count),
+        dreamed.shape[2],
+        late,
+        title=f"{TITLES[name].capitalize()}: Wasserstein over the floor",
+        unit="σ",
+        meaning="The Wasserstein distance of the dream less that of the true frames of the same starts, both against "
+        "the same other episodes: what these have in common cancels, so that its interval is narrower. Above 0 the "
+        "dream is further from the real world than reality is.",
+        blind_to="Objects that are lost (see half_life), and the order in which things happen.",
+        signed=True,
+    )
     return out

@@ -151,7 +151,7 @@ def jackknife(
         left = np.stack([whole(*(groups != name if i == side else every[i] for i in range(2))) for name in names])
         variance = variance + (len(names) - 1) / len(names) * np.square(left - left.mean(0)).sum(0)
     half = 1.96 * np.sqrt(variance)
-    return np.maximum(middle - half, 0), middle + half
+    return middle - half, middle + half
 
 
 def window_figure(
@@ -165,12 +165,14 @@ def window_figure(
     unit: str,
     meaning: str,
     blind_to: str,
+    signed: bool = False,
 ) -> Figure:
     """A distance from the real world, smaller being better: its curve over windows of ``length`` frames, and the
-    curve's ``summary`` as the figure's value. floor: the same curve of the true frames."""
+    curve's ``summary`` as the figure's value. floor: the same curve of the true frames. signed: it may fall below 0."""
     ours, others = long.dreams.episodes, long.reference.episodes
     values = curve(np.ones(len(ours), bool), np.ones(len(others), bool))
     low, high = jackknife(curve, summary, ours, others)
+    low = low if signed else np.maximum(low, 0)
     unknown = int((~np.isfinite(values)).sum())
     if unknown:
         meaning += f" {unknown} of {len(values)} windows hold too little to be measured."
