@@ -50,7 +50,7 @@ def _true(dreams: Dreams) -> tuple[list[Scene], list[Tracks], list[Tracks], np.n
     """Scenes, tracks of the prompts and of the true frames, and radii (n, K)."""
     prompt, occluder = dreams.prompt, _occluder(dreams)
     frames = np.concatenate([dreams.shown[dreams.camera], dreams.real[dreams.camera]], 1)
-    ground = background(frames)
+    ground = dreams.once("background", lambda: background(frames))
     known = dreams.truth.get("radius")
     scenes, shown, real = [], [], []
     for row, (clip, where, velocity) in enumerate(zip(frames, *_motion(dreams), strict=True)):
