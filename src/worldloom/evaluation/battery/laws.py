@@ -122,7 +122,8 @@ def simulate(
         if law.emerge != 1:
             inside, before = _hidden(config, x, r), inside
             v = np.where((inside & ~before)[..., None], law.emerge * v, v)
-            alive = np.asarray(alive & (~inside | (law.emerge > 0)))
+            if law.emerge == 0:
+                alive[inside] = False
         places.append(x.copy())
         sizes.append(np.where(alive, r * np.clip(1 + law.resize * (now + 1), 0.5, 2.0)[:, None], -1.0))
         hues.append(colour.copy())

@@ -64,7 +64,7 @@ class Asked:
     failures: dict[str, str] = field(default_factory=dict)
     """Name of a probe that failed, and how."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Wall-clock time, by probe."""
+    """Processor time, by probe."""
     shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     """What the next dreamer in the same world and setting need not learn again: give it to :func:`ask`."""
 
@@ -117,16 +117,16 @@ def ask(
     held: the starts, as :func:`starts` draws them. shared: of an earlier answer for the same world and setting.
     """
     held = starts(world, setting) if held is None else held
-    began = time.perf_counter()
+    began = time.process_time()
     dreams = make_dreams(
         world, dreamer(name, world), setting.starts, setting.prompt, setting.horizon, setting.seed, held
     )
     dreams.cache.update(shared or {})
-    out = Asked(seconds={"dreaming": time.perf_counter() - began})
+    out = Asked(seconds={"dreaming": time.process_time() - began})
     for one in probes:
-        began = time.perf_counter()
+        began = time.process_time()
         probed = measure_all([one], dreams, lambda _: None)
-        out.seconds[one.name] = time.perf_counter() - began
+        out.seconds[one.name] = time.process_time() - began
         out.figures |= probed.figures
         out.unmeasured |= probed.unmeasured
         out.failures |= probed.failures
