@@ -9,6 +9,7 @@ import pytest
 from phyworld_faults import dreams_of, values
 
 from worldloom.data.collect import collect
+from worldloom.evaluation.exact import as_held
 from worldloom.evaluation.probes import NotMeasurableError, find_probes
 from worldloom.evaluation.probes import phyworld as module
 from worldloom.evaluation.probes.phyworld_motion import (
@@ -20,7 +21,7 @@ from worldloom.evaluation.probes.phyworld_motion import (
     window_counts,
     window_velocity,
 )
-from worldloom.worlds.phyworld import FRAMES, STEP, TEST_SPLITS, UNIT, PhyWorld, PhyWorldConfig
+from worldloom.worlds.phyworld import FRAMES, PROMPT, STEP, TEST_SPLITS, UNIT, PhyWorld, PhyWorldConfig
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,21 @@ def test_the_exact_world_scores_its_own_floor_in_every_split(scenario, split):
         assert figures[f"error_{one}"].value < figures[f"error_{one}"].ceiling < 0.06
         assert (figures[f"error_{one}"].baselines["straight_on"] < 0.01) == (scenario == "uniform")
         assert "nearest_training_clip" not in figures[f"error_{one}"].baselines  # no data, no lookup
+
+
+def test_a_ball_hit_from_rest_is_not_taken_for_lost():
+    dreams = dreams_of("collision", "in")
+    assert dreams.world is not None
+    still, fast = np.array([[26.0, 30.0]]), np.array([[44.0, 30.0]])
+    start = {
+        "position": np.stack([still, fast], 1),
+        "velocity": np.array([[[0.0, 0.0], [-3.8, 0.0]]]),
+        "radius": np.array([[2.0, 10.0]]),
+    }
+    held = as_held(dreams.world.play(start, None, FRAMES - 1), PROMPT)
+    seen = module._look(dreams.of(held), dreams.world)
+    np.testing.assert_allclose(seen.dreamed, held.truth["position"][:, PROMPT:], atol=0.05)
+    assert np.abs(np.diff(seen.dreamed[0, :, 0, 0])).max() > 6
 
 
 def test_too_fast_is_measured_in_units_a_second():

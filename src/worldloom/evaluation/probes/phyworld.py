@@ -31,7 +31,7 @@ from worldloom.evaluation.probes.phyworld_motion import (
     window_velocity,
 )
 from worldloom.evaluation.schema import Figure
-from worldloom.evaluation.tracking import calibrate, track_clip
+from worldloom.evaluation.tracker import calibrate, detect
 from worldloom.worlds.phyworld import FRAMES, PROMPT, STEP, TEST_SPLITS, UNIT, Split, counted
 
 CLIPS, CLIPS_FULL = 96, 256
@@ -245,23 +245,20 @@ def _figure(
 def _look(sub: Dreams, world: ExactWorld) -> Judged:
     """Track what was given, what followed and what was dreamed, of every clip, each ball by its own colour.
 
-    On white, red is what blue light lacks, and blue what red light lacks: each ball is alone in one channel, so that
-    two that touch need no parting, and a ball that changes its colour is lost.
+    On white, red is what blue light lacks, and blue what red light lacks: each ball is alone in one channel, where
+    the heaviest blob is the ball, wherever it is. Two that touch need no parting, a hit from a fast ball is not taken
+    for a loss, and a ball that changes its colour is lost.
     """
     camera, balls = sub.camera, sub.truth["position"].shape[2]
     shown, real, dreamed = (x[camera][:, :, CHANNEL[:balls]] for x in (sub.shown, sub.real, sub.dreamed))
-    place, velocity = sub.truth_shown["position"], sub.truth_shown["velocity"]
+    frames = np.concatenate([shown, real, dreamed], 1)
     ground = np.full((1, *shown.shape[-2:]), 255, np.float32)
-    size = (len(shown), shown.shape[1] + 2 * real.shape[1], balls)
-    position, radius = np.empty((*size, 2)), np.empty(size)
-    for i, k in np.ndindex(len(shown), balls):
-        clips = [x[i, :, k, None] for x in (shown, real, dreamed)]
-        scene = calibrate(clips[0], 1, ground)
-        first, last = velocity[i, 0, k, None], velocity[i, -1, k, None]
-        begins = [(place[i, 0, k, None] - first, first)] + [(place[i, -1, k, None], last)] * 2
-        tracks = [track_clip(clip, scene, x, v) for clip, (x, v) in zip(clips, begins, strict=True)]
-        position[i, :, k] = np.concatenate([t.position[:, 0] for t in tracks])
-        radius[i, :, k] = np.sqrt(np.concatenate([t.mass[:, 0] for t in tracks]) / np.pi)
+    position, radius = np.empty((*frames.shape[:3], 2)), np.empty(frames.shape[:3])
+    for i, k in np.ndindex(len(frames), balls):
+        found = detect(frames[i, :, k, None], calibrate(shown[i, :, k, None], 1, ground))
+        heaviest = np.nan_to_num(found.mass, nan=-1.0).argmax(1)[:, None]
+        position[i, :, k] = np.take_along_axis(found.position, heaviest[..., None], 1)[:, 0]
+        radius[i, :, k] = np.sqrt(np.take_along_axis(found.mass, heaviest, 1)[:, 0] / np.pi)
     cuts = [shown.shape[1], shown.shape[1] + real.shape[1]]
     (x, *xs), (r, *rs) = np.split(position, cuts, 1), np.split(radius, cuts, 1)
     hits = {k: np.concatenate([sub.truth_shown[k], sub.truth[k]], 1) for k in ("wall_hits", "ball_hits")}
