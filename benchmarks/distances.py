@@ -33,7 +33,7 @@ from worldloom.files import write_atomic, write_json
 from worldloom.worlds.balls import BallsConfig
 
 Gaussian = tuple[np.ndarray, np.ndarray]
-SETTINGS = ((400, 2048, 6), (50, 256, 60), (50, 100, 60))
+SETTINGS = ((400, 2048, 3), (50, 256, 40), (50, 100, 40))
 """d, n and how many samples of each pair."""
 WORLD = BallsConfig(balls=3, radius=5.0, speed=3.0, gravity=(0.0, 0.1))
 CLIPS, PROMPT, SEED = 256, 4, 0

@@ -43,9 +43,8 @@ class Batch:
     """(B, 6) 0 or 1."""
 
 
-def some_world(random: np.random.Generator) -> BallsConfig:
-    """A configuration: number, size, speed, pull and colours are drawn."""
-    size = int(random.choice([48, 64, 64, 80]))
+def some_world(random: np.random.Generator, size: int) -> BallsConfig:
+    """A configuration: number, radii, speed, pull and colours are drawn."""
     balls = int(random.integers(1, 6))
     small = float(random.uniform(2.5, 5.0))
     large = small + float(random.choice([0.0, random.uniform(0.0, 3.0)]))
@@ -84,27 +83,29 @@ def move(x: np.ndarray, v: np.ndarray, r: np.ndarray, config: BallsConfig, frame
     return {"x": moved[0], "v": moved[1], "walls": walls.reshape(n, -1).sum(1), "contacts": contacts}
 
 
-def make(random: np.random.Generator, rows: int = BATCH) -> Batch:
-    """Clips of one world, some of them edited."""
-    config, frames = some_world(random), int(random.choice([10, 16, 16]))
+def make(random: np.random.Generator, worlds: int = 8) -> Batch:
+    """Clips of several worlds, some of them edited."""
+    size, frames = int(random.choice([48, 64, 64, 80])), int(random.choice([10, 16, 16]))
+    parts = [some_clips(random, size, frames, BATCH // worlds) for _ in range(worlds)]
+    return Batch(*(torch.cat([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Batch)))
+
+
+def some_clips(random: np.random.Generator, size: int, frames: int, rows: int) -> Batch:
+    """Clips of one world."""
+    config = some_world(random, size)
     x, v, r, _ = (np.stack(part) for part in zip(*(draw_start(config, random) for _ in range(rows)), strict=True))
-    lead = int(random.integers(0, 12))
-    if lead:
-        moved = move(x, v, r, config, lead + 1, ghosts=False)
-        x, v = moved["x"][:, -1], moved["v"][:, -1]
     true = move(x, v, r, config, frames, ghosts=False)
-    ghost = move(x, v, r, config, frames, ghosts=True)
     edits = np.zeros((rows, len(EDITS)), np.float32)
     place = true["x"].copy()
     for i in range(rows):
-        kind = random.integers(0, 2 * len(EDITS))
+        kind = int(random.integers(0, 2 * len(EDITS)))
         name = EDITS[kind] if kind < len(EDITS) else ""
         if true["contacts"][i] > 0 and random.random() < 0.4:
             name = "ghosts"
         if name == "ghosts":
-            place[i] = ghost["x"][i]
-            if not true["contacts"][i]:
-                name = ""
+            one = slice(i, i + 1)
+            place[i] = move(x[one], v[one], r[one], config, frames, ghosts=True)["x"][0]
+            name = name if true["contacts"][i] else ""
         elif name == "vanish":
             place[i, int(random.integers(1, frames - 1)) :, int(random.integers(0, config.balls))] = np.nan
         elif name == "freeze":
@@ -114,8 +115,7 @@ def make(random: np.random.Generator, rows: int = BATCH) -> Batch:
             place[i] = place[i][random.permutation(frames)]
         if name:
             edits[i, EDITS.index(name)] = 1
-    clips = draw(config, place, r)
-    clips = spoil(clips, edits, random)
+    clips = spoil(draw(config, place, r), edits, random)
     speed = np.linalg.norm(true["v"], axis=-1)
     pull = np.broadcast_to(np.array(config.gravity) * 10, (rows, 2))
     columns = [
@@ -154,8 +154,8 @@ def train(steps: int, seed: int) -> tuple[ClipNet, dict[str, Any]]:
     torch.manual_seed(seed)
     random = np.random.default_rng((20261122, seed))
     net, heads = ClipNet(), nn.Linear(FEATURES, len(QUANTITIES) + len(EDITS))
-    optimiser = torch.optim.AdamW([*net.parameters(), *heads.parameters()], lr=2e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
+    optimiser = torch.optim.AdamW([*net.parameters(), *heads.parameters()], lr=4e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps, pct_start=0.1)
     began, last = time.process_time(), time.time()
     for step in range(steps):
         batch = make(random)
@@ -171,14 +171,24 @@ def train(steps: int, seed: int) -> tuple[ClipNet, dict[str, Any]]:
         schedule.step()
         if time.time() - last > 20:
             last = time.time()
-            print(f"step {step}: loss {float(loss):.3f}, {time.process_time() - began:.0f} s", flush=True)
+            print(
+                f"step {step}: {explained(out, batch)}, loss {float(loss):.3f}, {time.process_time() - began:.0f} s",
+                flush=True,
+            )
     seconds = time.process_time() - began
     return net, {"train_seconds_of_cpu": round(seconds, 1), "steps": steps, "batch": BATCH} | judge(net, heads)
+
+
+def explained(out: torch.Tensor, batch: Batch) -> str:
+    """R² of this batch's quantities."""
+    rest = (out[:, : len(QUANTITIES)].detach() - batch.quantities).square().mean(0) / batch.quantities.var(0)
+    return " ".join(f"{n} {1 - float(x):.2f}" for n, x in zip(QUANTITIES, rest, strict=True))
 
 
 @torch.inference_mode()
 def judge(net: ClipNet, heads: nn.Linear, batches: int = 24) -> dict[str, Any]:
     """What it tells of clips that it was not trained on: R² of quantities, area under the curve of edits."""
+    net.eval()
     random = np.random.default_rng(99)
     made = [make(random) for _ in range(batches)]
     out = torch.cat([heads(net(b.clips.float() / 255)) for b in made]).double().numpy()
@@ -197,13 +207,13 @@ def judge(net: ClipNet, heads: nn.Linear, batches: int = 24) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=640)
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     given = parser.parse_args()
     torch.set_num_threads(1)
     net, found = train(given.steps, given.seed)
-    tensors = {name: x.detach().half() for name, x in net.state_dict().items()}
+    tensors = {n: x.half() if x.is_floating_point() else x for n, x in net.state_dict().items()}
     meta = {"about": "ClipNet of worldloom.evaluation.distances.embedded", "steps": given.steps, "seed": given.seed}
     sha256 = save_tensors(given.out, tensors, meta)
     found |= {"seed": given.seed, "parameters": sum(p.numel() for p in net.parameters())}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -163,16 +164,13 @@ class Own:
             )
         self.hash = _hash(name, made)
 
-    def __call__(self, clips: Tensor) -> Tensor:
-        """As :class:`Extractor`."""
-        found: Tensor = self.made(clips)
-        return found
+    def __call__(self, clips: Tensor) -> Any:
+        """As :class:`Extractor`; whether it is so is checked by :func:`features`."""
+        return self.made(clips)
 
 
 def _hash(name: str, made: Any) -> str:
     """Over the source file of the module, the weights of a torch module, and the ``hash`` it may give itself."""
-    import sys
-
     digest = hashlib.sha256(name.encode())
     file = getattr(sys.modules.get(split(name)[0]), "__file__", None)
     if file is not None:

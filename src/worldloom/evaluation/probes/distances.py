@@ -9,7 +9,7 @@ import numpy as np
 
 from worldloom.evaluation.distances.clips import Clips, Features, clips, enough, measured
 from worldloom.evaluation.distances.coverage import NEAREST, coverage
-from worldloom.evaluation.distances.frechet import PARTS, extrapolated
+from worldloom.evaluation.distances.frechet import PARTS, DistanceError, extrapolated
 from worldloom.evaluation.distances.kernel import kernel_distance
 from worldloom.evaluation.probes.base import probe
 from worldloom.evaluation.probes.dreams import Dreams
@@ -59,12 +59,17 @@ def frechet(dreams: Dreams) -> dict[str, Figure]:
     enough(found, "The Fréchet distance", 128, PARTS)
     out: dict[str, Figure] = {}
     for name, one in measured(dreams).items():
-        groups = (found.episodes, found.others)
-        ours = extrapolated(one.dreamed, one.real, *groups, seed=dreams.seed)
+        groups, title = (found.episodes, found.others), f"Fréchet distance at n = ∞ ({name})"
+        try:
+            ours = extrapolated(one.dreamed, one.real, *groups, seed=dreams.seed)
+        except DistanceError as reason:  # of too many features: the other extractors' figures stand
+            said = f"Not measured. {reason}"
+            out[name] = _figure(dreams, found, one, name, None, None, None, "lower", title, said)
+            continue
         true = extrapolated(one.followed, one.real, *groups, seed=dreams.seed)
         figure = _figure(
             dreams, found, one, name, ours.value, (ours.low, ours.high), true.value, "lower",
-            f"Fréchet distance at n = ∞ ({name})",
+            title,
             f"Squared Fréchet distance between dreamed and real clips of {found.frames} frames, by the features of "
             f"{name}, extrapolated to infinitely many clips; so it can be negative where there is no difference. At "
             f"n = {len(found)}, as others report it, it is {ours.raw:.4g}; real against real it is {true.raw:.4g}.",
@@ -112,9 +117,9 @@ def _figure(
     found: Clips,
     one: Features,
     name: str,
-    value: float,
+    value: float | None,
     interval: tuple[float, float] | None,
-    floor: float,
+    floor: float | None,
     better: Literal["lower", "higher"],
     title: str,
     meaning: str,
