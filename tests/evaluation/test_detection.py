@@ -58,6 +58,14 @@ def test_a_figure_by_horizon_detects_at_any_and_errors_outweigh_what_looks_bette
     assert judge(None, true) == judge(true, None) == "unmeasured"
 
 
+def test_what_the_instrument_does_itself_is_no_fault():
+    true = dataclasses.replace(figure(0.02, (0.019, 0.021)), floor=0.02)
+    assert judge(figure(0.035, (0.03, 0.04)), true) == "blind"
+    assert judge(figure(0.06, (0.05, 0.07)), true) == "detected"
+    high = dataclasses.replace(figure(0.9, (0.88, 0.92), "higher"), floor=0.9)
+    assert judge(figure(0.5, (0.4, 0.6), "higher"), high) == "detected"
+
+
 def test_rounding_is_no_fault():
     exact = figure(0.0, (0.0, 0.0))
     assert judge(figure(1e-9, (1e-9, 2e-9)), exact) == "blind"

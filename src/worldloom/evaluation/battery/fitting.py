@@ -25,7 +25,11 @@ def seen_positions(held: HeldOut, count: int) -> np.ndarray:
     frames, position = frames[:, :count], held.truth["position"][:, :count]
     rows = []
     for clip, where in zip(frames, position, strict=True):
-        scene = calibrate(clip[: held.prompt], where.shape[1], ground)
+        try:
+            scene = calibrate(clip[: held.prompt], where.shape[1], ground)
+        except WorldloomError:  # nothing shows in this prompt: behind an occluder, say
+            rows.append(np.full(where.shape, np.nan))
+            continue
         rows.append(match_clip(detect(clip, scene), np.asarray(where, np.float64))[0])
     return np.stack(rows)
 
@@ -35,8 +39,8 @@ def fit_states(world: ExactWorld, held: HeldOut, first: np.ndarray, row: np.ndar
     (m,), as many as the prompt has: the states whose exact motion comes closest to what the tracker sees in them.
 
     Levenberg's least squares (1944) over the state at the first of them, begun at the best of the states that two
-    neighbouring frames give. A ball that the tracker sees in fewer than two of them (it could not be parted from
-    another) begins at its true state: the ceiling is then a little too high, never too low. Raises
+    neighbouring frames give. A ball that the tracker sees in fewer than two of them (hidden, or not to be
+    parted from another) begins at its true state: the ceiling is then a little too high, never too low. Raises
     :class:`WorldloomError` for a prompt of one frame.
     """
     if held.prompt < 2:

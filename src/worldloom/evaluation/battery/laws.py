@@ -139,8 +139,7 @@ def _hidden(config: BallsConfig, x: np.ndarray, r: np.ndarray) -> np.ndarray:
     low, high = np.array(config.occluder[:2], float), np.array(config.occluder[2:], float)
     low, high = np.where(low <= 0, -np.inf, low), np.where(high >= size, np.inf, high)
     reach = r[..., None] + EDGE / 2
-    hidden: np.ndarray = ((x - reach >= low) & (x + reach <= high)).all(-1)
-    return hidden
+    return np.all((x - reach >= low) & (x + reach <= high), axis=-1)
 
 
 def _flow(

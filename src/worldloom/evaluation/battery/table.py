@@ -138,19 +138,17 @@ def judge(bad: Figure | None, true: Figure | None) -> Verdict:
     """Whether a figure tells a bad world from the true one.
 
     ``detected``: at some horizon (or as a whole) the two intervals lie apart, the bad world's on the worse side, and
-    the values differ by more than :data:`MARGIN` of the larger. ``better``: likewise, on the better side, and nowhere
-    on the worse. ``blind``: neither. ``unmeasured``: one of the two could not be measured, or has no interval.
+    the values differ by more than :data:`MARGIN` of the larger and, where lower is better, by more than the figure's
+    floor: within it lies what the instrument does to true frames. ``better``: likewise, on the better side, and
+    nowhere on the worse. ``blind``: neither. ``unmeasured``: one of the two could not be measured, or has no interval.
     """
     if bad is None or true is None:
         return "unmeasured"
-    pairs = [(bad.value, bad.interval, true.value, true.interval)]
+    cells = [(bad.value, bad.interval, true.value, true.interval, true.floor)]
     if isinstance(bad.value, Mapping) and isinstance(true.value, Mapping):
-        pairs = [
-            (bad.value[h], (bad.interval or {}).get(h), true.value[h], (true.interval or {}).get(h))  # type: ignore[union-attr]
-            for h in bad.value
-            if h in true.value
-        ]
-    sides = [_side(b, bi, t, ti, 1 if bad.better == "lower" else -1) for b, bi, t, ti in pairs]
+        rows: list[Any] = [x or {} for x in (bad.value, bad.interval, true.value, true.interval, true.floor)]
+        cells = [tuple(row.get(h) for row in rows) for h in bad.value]  # type: ignore[misc]
+    sides = [_side(*cell, sign=1 if bad.better == "lower" else -1) for cell in cells]
     known = [s for s in sides if s is not None]
     if not known:
         return "unmeasured"
@@ -159,11 +157,12 @@ def judge(bad: Figure | None, true: Figure | None) -> Verdict:
     return "better" if min(known) < 0 else "blind"
 
 
-def _side(bad: Any, bad_interval: Any, true: Any, true_interval: Any, sign: int) -> int | None:
+def _side(bad: Any, bad_interval: Any, true: Any, true_interval: Any, floor: Any, sign: int) -> int | None:
     """1: worse, -1: better, 0: can't be told apart; None where something is missing."""
     if bad is None or true is None or bad_interval is None or true_interval is None:
         return None
-    if abs(bad - true) <= max(MARGIN * max(abs(bad), abs(true)), TINY):
+    least = abs(floor) if sign > 0 and floor is not None else 0.0
+    if abs(bad - true) <= max(MARGIN * max(abs(bad), abs(true)), TINY, least):
         return 0
     if sign * bad > sign * true:
         return int(_gap(bad_interval, true_interval, sign) > 0)
