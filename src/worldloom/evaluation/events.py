@@ -28,6 +28,9 @@ LEAP = 0.5
 """... nor has a sudden change of place by more, px."""
 SIDES = 4
 """Frames on each side of a place that is looked at for a jump."""
+APART = 0.1
+"""px: rims that a frame shows this far from each other between two touches parted in between."""
+TWICE = "twice"
 FINE = 16
 """Steps a frame in which a continued path is looked at."""
 NORMALS = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
@@ -122,8 +125,8 @@ def _between(one: Paths, k: int, before: Flight, after: Flight, out: Events) -> 
     hidden = not one.seen[before.stop : after.start + 1, k].all()
     if len(walls) == 1 and not pairs and not hidden:
         turn = _turn(one, k, before, after, walls[0])
-        if turn is not None:
-            out.turns.append(turn)
+        out.turns += [turn] if isinstance(turn, Turn) else []
+        out.crowded_turns += [one.row] * (turn == TWICE)
         return
     if len(pairs) == 1 and not walls:
         i, j = pairs[0]
@@ -133,8 +136,8 @@ def _between(one: Paths, k: int, before: Flight, after: Flight, out: Events) -> 
         alone = sides is not None and _causes(one, j, sides[0].stop, sides[1].start) == ([], pairs)
         if sides is not None and alone:
             contact = _contact(one, (i, j), (before, sides[0]), (after, sides[1]))
-            if contact is not None:
-                out.contacts.append(contact)
+            out.contacts += [contact] if isinstance(contact, Contact) else []
+            out.crowded_contacts += [one.row] * (contact == TWICE)
             return
         out.crowded_contacts.append(one.row)
         return
@@ -170,7 +173,19 @@ def _span(one: Paths, begin: int, end: int) -> np.ndarray:
     return np.linspace(begin, end, (end - begin) * FINE + 1)
 
 
-def _turn(one: Paths, k: int, before: Flight, after: Flight, side: int) -> Turn | None:
+def _twice(time: np.ndarray, came: np.ndarray, went: np.ndarray, gap: np.ndarray) -> bool:
+    """Whether the same two touched more than once: a frame shows them apart after the flight before led to a touch, and
+    before the flight after can have left one. came, went: (M,) px, depth of each flight continued, at the fine times;
+    gap: (frames of the span,) px between the rims."""
+    first, last = np.flatnonzero(came >= 0), np.flatnonzero(went >= 0)
+    if not len(first) or not len(last):
+        return False
+    frames = np.arange(len(gap)) + time[0]
+    with np.errstate(invalid="ignore"):
+        return bool(((frames > time[first[0]]) & (frames < time[last[-1]]) & (gap > APART)).any())
+
+
+def _turn(one: Paths, k: int, before: Flight, after: Flight, side: int) -> Turn | str | None:
     normal = NORMALS[side]
     came, went = _lines(one, k, before, after)
     wall = float(np.array(one.law.box) @ np.maximum(normal, 0)) - one.radius[k]  # along the outward normal
@@ -186,6 +201,9 @@ def _turn(one: Paths, k: int, before: Flight, after: Flight, side: int) -> Turn 
         return None  # it passed by
     moment, beyond = due_time, float("nan")
     if responded:
+        back = one.place(k, went, time) @ normal - wall
+        if _twice(time, depth, back, wall - one.position[before.stop : after.start + 1, k] @ normal):
+            return TWICE
         moment = _meeting(came.centre @ normal, came.slope @ normal, came.middle, went, normal)
         moment = float(np.clip(moment, before.stop, after.start))
         beyond = float(one.place(k, came, np.array(moment)) @ normal) - float(wall)
@@ -205,7 +223,7 @@ def _meeting(centre: float, slope: float, middle: float, went: Line, normal: np.
 
 def _contact(
     one: Paths, pair: tuple[int, int], before: tuple[Flight, Flight], after: tuple[Flight, Flight]
-) -> Contact | None:
+) -> Contact | str | None:
     both = [_lines(one, k, b, a) for k, b, a in zip(pair, before, after, strict=True)]
     begin, end = min(f.stop for f in before), max(f.start for f in after)
     reach = float(one.radius[list(pair)].sum())
@@ -233,7 +251,11 @@ def _contact(
     if not due and (not responded or depth.max() < -2 * MARGIN - WINDOW):
         return None
     overlap = float("nan")
+    gap = one.gap[begin : end + 1, one.pairs.index(pair)]
     if responded:
+        left = one.place(pair[1], both[1][1], time) - one.place(pair[0], both[0][1], time)
+        if _twice(time, depth, reach - np.hypot(*left.T), gap):
+            return TWICE
         apart = np.stack([lines[1].at(0.0) - lines[0].at(0.0) for lines in both])
         moment = float(np.clip(-(apart * change).sum() / np.square(change).sum(), begin, end))
         unit, closing, away = geometry(moment)
@@ -248,7 +270,6 @@ def _contact(
     there = np.stack([one.place(k, lines[1], np.array(moment)) for k, lines in zip(pair, both, strict=True)])
     kinetic = 0.5 * share @ np.square(old).sum(1)
     gained = 0.5 * share @ np.square(new).sum(1) - kinetic - share @ ((there - here) @ one.law.gravity)
-    gap = one.gap[begin : end + 1, one.pairs.index(pair)]
     return Contact(
         one.row,
         moment,

@@ -31,7 +31,7 @@ def unexplained(dreams: Dreams) -> Invariant:
     return Invariant(
         "unexplained", "Responses without cause",
         f"Sudden changes of velocity by over {JUMP:g} px/frame, or of place by over {LEAP:g} px, of objects that "
-        f"nothing touches or pushes, per 100 frames of free flight (of at least {2 * SIDES} frames each).",
+        f"nothing touches, beyond its pushes, per 100 frames of free flight (of at least {2 * SIDES} frames each).",
         100 * dreamed.found[looked] / dreamed.looked[looked], looked, 100 * real.found[seen] / real.looked[seen],
         "dreams", "per 100 frames", "mean", tolerance=1.0,
         blind_to=f"Changes that come gradually: see inertia; and those within {MARGIN:g} px of a wall or an object.",

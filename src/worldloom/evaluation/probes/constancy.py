@@ -33,13 +33,14 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 
 def _looks(tracks: Tracks, count: int, clear: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mass (T, K), shorter by longer axis (T, K), colour in L*a*b* (T, K, 3); NaN where the object is not alone."""
+    """Mass (T, K), shorter by longer axis (T, K), colour in L*a*b* (T, K, 3); NaN where it is not alone."""
     mass, axes, colour = (x[:, :count].copy() for x in (tracks.mass, tracks.axes, tracks.colour))
     with np.errstate(invalid="ignore", divide="ignore"):
         shape = axes[..., 1] / axes[..., 0]
     tint = lab(colour)
+    whole = clear & ~tracks.parted[:, :count]
     for x in (mass, shape, tint):
-        x[~clear] = np.nan
+        x[~whole] = np.nan
     return mass, shape, tint
 
 
