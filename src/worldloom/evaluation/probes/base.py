@@ -35,6 +35,10 @@ PROBES: dict[str, tuple[str, str]] = {
     "drift": ("worldloom.evaluation.probes.drift", "drift"),
     "half_life": ("worldloom.evaluation.probes.survival", "half_life"),
     "cost": ("worldloom.evaluation.probes.cost", "cost"),
+    "kernel": ("worldloom.evaluation.probes.distances", "kernel"),
+    "frechet": ("worldloom.evaluation.probes.distances", "frechet"),
+    "coverage": ("worldloom.evaluation.probes.distances", "covering"),
+    "foreground": ("worldloom.evaluation.probes.foreground", "foreground"),
 }
 """Probe name to (module, function) of those that come with the library. Loaded when they are asked for."""
 
