@@ -153,6 +153,25 @@ def test_balls_that_do_not_meet():
     assert second[32, 8] == pytest.approx(255 - 14, abs=2)
 
 
+def test_balls_that_part_before_they_touch():
+    world, held = alone([[16, 32], [48, 32]], [[1, 0], [-1, 0]], frames=16)
+    gap = light(dream(dreamer("apart", world), held, 16)[0])[:, 32] > 20
+    widest = [int(row.sum()) for row in gap]
+    inner = [int((~row[row.argmax() : len(row) - row[::-1].argmax()]).sum()) for row in gap]
+    assert min(inner) == 2  # they come no nearer
+    assert max(widest) == min(widest)
+    np.testing.assert_array_equal(gap[-1], gap[-1][::-1])
+    world, held = alone([50, 32], [2, 0], frames=14)  # the walls stay where they are
+    np.testing.assert_array_equal(dream(Simulated(world, Law(gap=2.0)), held, 14), dream(Truth(world), held, 14))
+
+
+def test_balls_that_leave_the_frame():
+    world, held = alone([50, 32], [2, 0], frames=14)
+    clip = dream(dreamer("escape", world), held, 14)[0]
+    assert light(clip[-1]).max() == 0
+    assert light(clip[3]).max() > 200
+
+
 def balls(frames: np.ndarray) -> np.ndarray:
     """How many balls' worth of pixels differ from the background (T,)."""
     covered = (np.abs(frames.astype(int) - np.array([14, 16, 24])[:, None, None]).max(-3) > 30).sum((-2, -1))

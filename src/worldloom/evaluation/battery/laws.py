@@ -45,6 +45,8 @@ class Law:
     """Share by which every speed grows in a frame."""
     depth: float = 0.0
     """px by which balls sink into the walls before they come back."""
+    gap: float = 0.0
+    """px between two balls (of one size) at which they already bounce off each other."""
     backwards: bool = False
     """Whether all velocities are turned round when the dream begins: the film runs back."""
     event: Event = "none"
@@ -161,12 +163,13 @@ def _move(law: Law, config: BallsConfig, x: np.ndarray, v: np.ndarray, r: np.nda
     if not law.collisions:  # each ball in a box of its own
         x, v, r = x.reshape(-1, 1, 2), v.reshape(-1, 1, 2), r.reshape(-1, 1)
     gravity = (config.gravity[0] * law.gravity + law.pull[0], config.gravity[1] * law.gravity + law.pull[1])
-    box = (config.width + 2 * law.depth, config.height + 2 * law.depth)
+    aside = law.depth + law.gap / 2  # wider balls in a box as much wider meet the walls where they did
+    box = (config.width + 2 * aside, config.height + 2 * aside)
     parts = SUBSTEPS if law.restitution != 1 or law.turn or law.growth else 1
     c, s = np.cos(law.turn / parts), np.sin(law.turn / parts)
     for _ in range(parts):
-        x, v, walls, _ = advance(x + law.depth, v, r, box, gravity, law.clock / parts)
-        x = x - law.depth
+        x, v, walls, _ = advance(x + aside, v, r + law.gap / 2, box, gravity, law.clock / parts)
+        x = x - aside
         v = v * law.restitution**walls * (1 + law.growth) ** (1 / parts)
         v = np.stack([c * v[..., 0] - s * v[..., 1], s * v[..., 0] + c * v[..., 1]], -1) if law.turn else v
     return x.reshape(shape), v.reshape(shape)

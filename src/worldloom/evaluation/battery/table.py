@@ -147,7 +147,7 @@ def judge(bad: Figure | None, true: Figure | None) -> Verdict:
     cells = [(bad.value, bad.interval, true.value, true.interval, true.floor)]
     if isinstance(bad.value, Mapping) and isinstance(true.value, Mapping):
         rows: list[Any] = [x or {} for x in (bad.value, bad.interval, true.value, true.interval, true.floor)]
-        cells = [tuple(row.get(h) for row in rows) for h in bad.value]  # type: ignore[misc]
+        cells = [tuple(row.get(h) for row in rows) for h in bad.value]
     sides = [_side(*cell, sign=1 if bad.better == "lower" else -1) for cell in cells]
     known = [s for s in sides if s is not None]
     if not known:
