@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +62,7 @@ def calibrate(dreams: Dreams, count: int, plans: Plans | None = None, level: flo
     fitting = _fitting(found.groups, level, dreams.seed)
     fit, rest = found.rows(np.flatnonzero(fitting)), found.rows(np.flatnonzero(~fitting))
     names = tuple(found.signals)
-    most = {"position": float(np.hypot(*dreams.spec.images[dreams.camera].shape[-2:])), "pixels": 255.0}
+    most = {"position": math.hypot(*dreams.spec.images[dreams.camera].shape[-2:]), "pixels": 255.0}
     views = {"prompt": _view(fit, rest, names, level, most)}
     if all(name in names for name in FROM_STATE):
         views["state"] = _view(fit, rest, FROM_STATE, level, most)
