@@ -1,4 +1,7 @@
-"""`python -m benchmarks [NAME ...]`: run them and write docs/results/benchmarks.json and .md."""
+"""`python -m benchmarks [NAME ...]`: run them and write docs/results/benchmarks.json and .md.
+
+`python -m benchmarks tracker` is apart: no speed but errors, with a page of its own.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class LinkConfig:
 
     slack: float = 2.0
     """px by which a position may miss its prediction, beyond what its speed explains: pushes and noise."""
-    size_tolerance: float = 0.3
+    size_tolerance: float = 0.15
     """Of the logarithm of the mass."""
     colour_tolerance: float = 40.0
     """Distance in colour, 0 to 441."""
@@ -34,7 +34,7 @@ class LinkConfig:
     change shows."""
     gate: float = 16.0
     """A cost above this is another object."""
-    taken_up: float = 2.0
+    taken_up: float = 3.0
     """A lost object is taken up again only by one whose size and colour are within this many tolerances of its own."""
     life: int = 3
     """Frames in a row in which an object that no track claims must be seen to be born: flicker is not."""
@@ -123,7 +123,7 @@ class _Frame:
         fastest = max((x.speed for x in tracks), default=0.0)
         present, lost = [x for x in tracks if x.ago == 1], [x for x in tracks if x.ago > 1]
         within = [x for x in lost if x.reason.get(self.t - 1) in (MERGED, HIDDEN)]
-        self.due = _thrown(present, self.shape)
+        self.due = _thrown(present, self.shape, self.config)
         missed = self._choose(present, fastest, within) + self._choose(lost, 0.0, strict=True)
         for one in missed:
             one.reason[self.t] = self._why(one)
@@ -249,7 +249,7 @@ class _Frame:
         return LOST
 
 
-def _thrown(tracks: list[Track], shape: tuple[int, int]) -> dict[int, np.ndarray]:
+def _thrown(tracks: list[Track], shape: tuple[int, int], config: LinkConfig) -> dict[int, np.ndarray]:
     """Where those are due, by id, that collide before the next frame and look alike, (2,) px.
 
     Two alike that pass through each other within a frame and two that bounce off each other end up in the same two
@@ -267,7 +267,7 @@ def _thrown(tracks: list[Track], shape: tuple[int, int]) -> dict[int, np.ndarray
             deepest = np.sqrt(
                 square * min(1.0, -rate / square) ** 2 + 2 * rate * min(1.0, -rate / square) + gap + reach**2
             )
-            if time >= 1 or deepest > 0.9 * reach or not _alike(a, b):
+            if time >= 1 or deepest > 0.9 * reach or not _alike(a, b, config):
                 continue
             normal = (apart + time * closing) / reach
             kick = 2 * float(closing @ normal) * normal / (a.size + b.size)
@@ -278,8 +278,11 @@ def _thrown(tracks: list[Track], shape: tuple[int, int]) -> dict[int, np.ndarray
     return due
 
 
-def _alike(a: Track, b: Track) -> bool:
-    return abs(np.log(a.size / b.size)) < 0.3 and not float(np.square(a.colour - b.colour).sum()) > 40.0**2
+def _alike(a: Track, b: Track, config: LinkConfig) -> bool:
+    """Whether size and colour, where both are known, tell two apart by less than a bounce's cost."""
+    size = float(np.log(a.size / b.size)) / config.size_tolerance
+    colour = float(np.square(a.colour - b.colour).sum()) / config.colour_tolerance**2
+    return bool(size**2 + np.nan_to_num(colour) < config.worst)
 
 
 __all__ = ["FADED", "HIDDEN", "LOST", "MERGED", "SEEN", "UNBORN", "LinkConfig", "Track", "link"]
