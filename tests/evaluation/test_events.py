@@ -56,7 +56,7 @@ def paths(position, radius, **rest):
     st.integers(0, 10_000),
 )  # fmt: skip
 def test_no_impact_lies_within_a_flight_and_flights_are_straight(x, y, u, v, g, seed):
-    pushed = 0.5 * np.random.default_rng(seed).integers(-1, 2, (1, 40, 1, 2)).astype(float)
+    pushed = np.random.default_rng(seed).uniform(-0.5, 0.5, (1, 40, 1, 2))
     position, walls, _ = play([(x, y)], [(u, v)], [4.0], gravity=(0.0, g), pushed=pushed)
     one = paths(position, [4.0], gravity=(0.0, g), pushed=pushed)
     for flight in one.flights[0]:
@@ -68,11 +68,14 @@ def test_no_impact_lies_within_a_flight_and_flights_are_straight(x, y, u, v, g, 
     assert find_jumps([one]).found.sum() == 0
     events = find_events([one])
     for turn in events.turns:
+        near = slice(max(0, int(turn.frame) - 3), int(turn.frame) + 5)
+        assert walls[near].any()
+        if walls[near].sum() > 1:  # pushed back to the wall at once: two touches that may pass for one
+            continue
         assert turn.responded
         assert turn.after == pytest.approx(turn.before, abs=1e-6)
         assert turn.along == pytest.approx(0, abs=1e-6)
         assert turn.beyond == pytest.approx(0, abs=1e-6)
-        assert walls[int(np.floor(turn.frame)) : int(np.ceil(turn.frame)) + 1].any()
 
 
 @settings(max_examples=30, deadline=None)
@@ -197,3 +200,13 @@ def test_a_wrong_gravity_is_no_fault_of_the_walls():
     assert max(t.along for t in find_events(own).turns) < 1e-6
     assert max(abs(t.after / t.before - 1) for t in find_events(own).turns) < 1e-6
     assert max(t.along + abs(t.after / t.before - 1) for t in find_events(every).turns) > 0.05
+
+
+def test_a_wall_that_is_met_twice_in_a_row_is_left_out():
+    pushed = np.zeros((1, 24, 1, 2))
+    pushed[0, 11, 0, 0] = -2.0  # driven back into the wall two frames after leaving it
+    position, walls, _ = play([(12.3, 30.0)], [(-1.0, 0.4)], [4.0], 24, pushed=pushed)
+    assert walls.sum() == 2
+    events = find_events([paths(position, [4.0], pushed=pushed)])
+    assert not events.turns
+    assert events.crowded_turns == [0]
