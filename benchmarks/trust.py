@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--starts", type=int, default=256)
     given = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(max(1, min(2, torch.get_num_threads())))
     file = RESULTS / "trust.json"
     runs: dict[str, dict[str, Any]] = read_json(file)["runs"] if file.exists() else {}
     for run in given.runs:

@@ -109,6 +109,7 @@ def test_what_was_planned_is_what_is_done(dreams):
     np.testing.assert_array_equal(there.dreamed["camera"], there.real["camera"])  # the same actions, the same frames
     np.testing.assert_array_equal(there.shown["camera"], exact.shown["camera"][rows])
     np.testing.assert_array_equal(there.episodes, exact.episodes[rows])
+    np.testing.assert_array_equal(there.held.segment.control["action"][:, PROMPT:], there.held.control["action"])
     error, _ = errors(there)
     assert error["position"].max() < 0.3
     # a plan among more ends nearer to its goal: the same goals are drawn for the same starts

@@ -18,7 +18,7 @@ from worldloom.imagination.trust import UNITS, Bound, Trust
 
 STARTS, FULL_STARTS = 128, 512
 """Calibration dreams."""
-STRANGE, FULL_STRANGE = 6, 32
+STRANGE, FULL_STRANGE = 4, 32
 """Dreams in each world that training never saw."""
 PLANS, FULL_PLANS = Plans(24, 24), Plans(64, 64)
 ELSEWHERE = 500_009
