@@ -121,6 +121,21 @@ def test_state_sees_a_ball_vanish_and_an_empty_clip_is_no_failure():
     assert (found["speed"] == 0).all()
 
 
+def test_state_sees_two_balls_swap_their_colours():
+    world = ExactWorld(BallsConfig(balls=2, radius=4.0, speed=2.0))
+    held = world.fresh(24, 1, 15, 0)
+    state = State.of(held.segment.obs["camera"].numpy()[:, 1:], held.truth["position"][:, 1:])
+    true, swapped = (
+        features(
+            state, dreamer(name, world).dream(held, held.control, 15, seed=0, sensors=["camera"])["camera"].numpy()
+        )
+        for name in ("truth", "recolour")
+    )
+    column = NAMES.index("colour_change")
+    assert np.median(true[:, column]) < 1
+    assert np.median(swapped[:, column]) > 20
+
+
 def test_what_is_constant_in_truth_is_scaled_by_what_the_tracker_can_tell():
     clips, position = balls(16, balls=1, gravity=(0.0, 0.0))
     state = State.of(clips, position)

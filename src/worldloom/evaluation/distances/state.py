@@ -21,7 +21,7 @@ CALIBRATION = 64
 TOLERANCES: dict[str, float] = {
     "count": 0.02, "count_spread": 0.02, "count_away": 0.05, "smudges": 0.02,
     "mass": 0.5, "mass_spread": 0.25, "mass_least": 0.5, "object_mass_spread": 0.25, "roundness": 0.02,
-    "colour_spread": 0.5, "place_x": 0.5, "place_y": 0.5, "place_spread": 0.5, "least_distance": 0.25,
+    "colour_change": 1.0, "place_x": 0.5, "place_y": 0.5, "place_spread": 0.5, "least_distance": 0.25,
     "contacts": 0.01, "speed": 0.05, "speed_spread": 0.05, "speed_most": 0.05, "speeding": 0.05,
     "turn": 0.05, "turn_most": 0.1, "turn_typical": 0.03, "pull_x": 0.02, "pull_y": 0.02, "unseen": 0.01,
 }  # fmt: skip
@@ -95,7 +95,7 @@ class State:
             "mass_least": total.min(),
             "object_mass_spread": _std(clip.mass[here]),
             "roundness": _mean(axes[:, 1] / np.maximum(axes[:, 0], 1e-6)),
-            "colour_spread": self._colour_spread(clip),
+            "colour_change": self._colour_change(clip, path),
             "place_x": _mean(path[..., 0]),
             "place_y": _mean(path[..., 1]),
             "place_spread": _std(path),
@@ -137,11 +137,20 @@ class State:
         touching = (np.where(known, apart, np.inf) < 1.0).any(1).mean() if apart.shape[1] else 0.0
         return apart[known], float(touching)
 
-    def _colour_spread(self, clip: Objects) -> float:
-        """How much the frames' mean object colour changes over time, 0 to 255."""
-        known = np.isfinite(clip.colour).all(-1)
-        means = [clip.colour[t][known[t]].mean(0) for t in range(len(known)) if known[t].any()]
-        return float(np.std(means, axis=0).mean()) if means else 0.0
+    def _colour_change(self, clip: Objects, path: np.ndarray) -> float:
+        """Standard deviation over time of each object's colour along its path, 0 to 255, mean over the objects."""
+        same = (path[:, :, None] == clip.position[:, None]).all(-1)  # (T, K', M): which detection is whose
+        colour = np.full((*path.shape[:2], clip.colour.shape[-1]), np.nan)
+        t, k, m = np.nonzero(same)
+        colour[t, k] = clip.colour[t, m]
+        spreads = [_std_over_time(colour[:, k]) for k in range(path.shape[1])]
+        return _mean(np.array(spreads))
+
+
+def _std_over_time(x: np.ndarray) -> float:
+    """(T, C) to the mean over the channels of the standard deviations of the frames that hold no NaN."""
+    known = x[np.isfinite(x).all(-1)]
+    return float(known.std(0).mean()) if len(known) else float("nan")
 
 
 def _mean(x: np.ndarray) -> float:
