@@ -173,6 +173,17 @@ def test_one_that_comes_back_near_its_prediction_is_the_same_and_elsewhere_is_an
     assert np.abs(tracks.position[9:, 2] - shown[10:, 1]).max() < 0.05
 
 
+def test_one_that_comes_back_half_a_frame_away_is_another_however_long_it_was_lost():
+    position = straight([[20, 15]], [[1.5, 0]], 25)
+    shown = position.copy()
+    shown[5:] = np.nan
+    shown[18:] = (22, 55)
+    one = dataclasses.replace(TWO, balls=1)
+    tracks = follow(one, draw(one, shown), position)
+    assert (tracks.reason[4:, 0] == LOST).all()
+    assert (tracks.reason[17:, 1] == SEEN).all()
+
+
 def test_flicker_is_not_born():
     position = straight([[15, 15]], [[1, 0]])
     one = dataclasses.replace(TWO, balls=1)
@@ -196,13 +207,14 @@ def test_a_smudge_where_it_should_be_is_a_faded_ball():
     assert (tracks.smudges[9:] == 1).all()
 
 
-@pytest.mark.parametrize("slowed", [1.0, 0.6])
+@pytest.mark.parametrize("slowed", [1.0, 0.4])
 def test_behind_an_occluder_it_is_hidden_and_taken_up_again(slowed):
     box = (28.0, 0.0, 40.0, 64.0)
     config = dataclasses.replace(TWO, balls=1, occluder=box)
-    at = 10 + 1.5 * np.arange(33)
-    at = np.where((at > 32) & (at < 40), 32 + slowed * (at - 32), at)
-    position = np.stack([at, 20 + 0.2 * np.arange(33)], 1)[:, None]
+    at = [10.0]
+    while at[-1] < 58:
+        at.append(at[-1] + 1.5 * (slowed if 30 < at[-1] < 38 else 1.0))
+    position = np.stack([at, 20 + 0.2 * np.arange(len(at))], 1)[:, None]
     frames = draw(config, position)
     ground = background(np.concatenate([frames, frames]))
     scene = calibrate(frames[:5], 1, ground, position=position[:5])
@@ -214,6 +226,18 @@ def test_behind_an_occluder_it_is_hidden_and_taken_up_again(slowed):
     assert tracks.position.shape[1] == 1
     plain = track_clip(frames[1:], scene, position[0], position[1] - position[0])
     assert np.nanmax(off(plain, position)) > 0.5  # what half a disc says of its middle
+
+
+def test_what_sticks_out_from_behind_an_occluder_is_not_born():
+    box = (28.0, 0.0, 40.0, 64.0)
+    config = dataclasses.replace(TWO, occluder=box)
+    position = straight([[10, 12], [27, 40]], [[0.3, 0.2], [0, 0]], 12)
+    ground = draw(config, position * np.nan)[0].astype(np.float32)
+    scene = calibrate(draw(config, position[:3]), 1, ground, position=position[:3, :1])
+    tracks = track_clip(draw(config, position)[1:], scene, position[0, :1], occluder=box)
+    assert tracks.count.tolist() == [2] * 11
+    assert tracks.position.shape[1] == 1
+    assert track_clip(draw(config, position)[1:], scene, position[0, :1]).position.shape[1] == 2
 
 
 def test_gravity_from_a_parabola_within_a_thousandth():

@@ -166,7 +166,9 @@ def _several(
         if b not in out:
             weight = np.clip(blobs.weight[blobs.begin[b] : blobs.begin[b + 1]], 0, None)
             out[b] = discs.by_shape(blobs.at(b), weight, scene.masses, blobs.colour[b])
-    return out
+    # A frame with more of them than there are objects has come apart into patches, which no discs explain.
+    often = np.bincount(blobs.frame[list(out)], minlength=1) > max(2, len(scene.masses))
+    return {b: [] if often[blobs.frame[b]] else guesses for b, guesses in out.items()}
 
 
 def _kinds(scene: Scene, step: float) -> list[tuple[np.ndarray, np.ndarray]]:
