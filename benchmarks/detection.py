@@ -5,6 +5,7 @@ Writes docs/results/detection.json and .md, and docs/media/detection.png. How to
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import time
@@ -22,9 +23,6 @@ from worldloom.files import write_atomic, write_json
 SETTING = Setting()
 ALARMS = (1, 2)
 """Seeds at which the true simulator is measured once more: whatever is detected there is a false alarm."""
-LEFT_OUT = ("cost", "trust", "phyworld")
-"""Probes that ask nothing that a bad world could get wrong: of time and memory; of the model's own doubts; and
-training sets of their own."""
 PROCESSES = 2
 SIGNS = {"detected": "●", "blind": "·", "better": "▲", "unmeasured": " "}
 
@@ -39,9 +37,8 @@ def measure(task: tuple[str, str, int]) -> tuple[tuple[str, str, int], Asked]:
 
     torch.set_num_threads(1)
     world, name, seed = task
-    probes = [p for p in all_probes(world) if p.name not in LEFT_OUT]
-    setting = Setting(SETTING.starts, SETTING.prompt, SETTING.horizon, seed)
-    asked = ask(WORLDS[world], name, probes, setting, shared=_learnt.get((world, seed)))
+    setting = dataclasses.replace(SETTINGS.get(world, SETTING), seed=seed)
+    asked = ask(WORLDS[world], name, all_probes(world), setting, shared=_learnt.get((world, seed)))
     _learnt[world, seed], asked.shared = asked.shared, {}
     return task, asked
 

@@ -6,7 +6,10 @@ import dataclasses
 
 import pytest
 
-from worldloom.evaluation.battery.table import judge
+from worldloom.evaluation.battery.claims import CLAIMS, asserted, claimed_in
+from worldloom.evaluation.battery.corruptions import BATTERY
+from worldloom.evaluation.battery.table import WORLDS, Asked, Setting, all_probes, ask, judge, starts
+from worldloom.evaluation.heldout import HeldOut
 from worldloom.evaluation.schema import Figure
 
 PLAIN = Figure(
@@ -70,3 +73,77 @@ def test_rounding_is_no_fault():
     exact = figure(0.0, (0.0, 0.0))
     assert judge(figure(1e-9, (1e-9, 2e-9)), exact) == "blind"
     assert judge(figure(0.1, (0.05, 0.2)), exact) == "detected"
+
+
+SMALL = {
+    "free": Setting(starts=16, horizon=28),
+    "pushed": Setting(starts=12, horizon=24),
+    "hidden": Setting(starts=48, horizon=36),
+}
+"""As few starts as the claims can do with."""
+TESTED = {figure: bad for figure, bad in CLAIMS.items() if asserted(figure)}
+CASES = [
+    pytest.param(world, name, id=f"{name} in {world}")
+    for world in SMALL
+    for name in BATTERY
+    if any(name in bad and claimed_in(figure) == world for figure, bad in TESTED.items())
+]
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """What the probes with claims in a world say of a dreamer; all dreamers of a world share their starts."""
+    known: dict[tuple[str, str, int], Asked] = {}
+    begun: dict[tuple[str, int], HeldOut] = {}
+
+    def once(world: str, name: str, seed: int = 0) -> Asked:
+        if (world, name, seed) not in known:
+            setting = dataclasses.replace(SMALL[world], seed=seed)
+            if (world, seed) not in begun:
+                begun[world, seed] = starts(WORLDS[world], setting)
+            wanted = {f.split("/")[0] for f, bad in TESTED.items() if claimed_in(f) == world}
+            if name in BATTERY:
+                wanted = {f.split("/")[0] for f, bad in TESTED.items() if claimed_in(f) == world and name in bad}
+            probes = [p for p in all_probes(world) if p.name in wanted]
+            known[world, name, seed] = ask(WORLDS[world], name, probes, setting, begun[world, seed])
+            assert not known[world, name, seed].failures
+        return known[world, name, seed]
+
+    return once
+
+
+@pytest.mark.parametrize(("world", "name"), CASES)
+def test_what_is_claimed_is_detected(world, name, asked):
+    true, bad = asked(world, "truth").figures, asked(world, name).figures
+    claimed = [f for f, names in TESTED.items() if name in names and claimed_in(f) == world]
+    said = {f: judge(bad.get(f), true.get(f)) for f in claimed}
+    missed = {
+        f: (verdict, bad[f].value, bad[f].interval, true[f].value, true[f].interval)
+        if f in bad and f in true
+        else verdict
+        for f, verdict in said.items()
+        if verdict != "detected"
+    }
+    assert not missed
+
+
+@pytest.mark.parametrize("world", SMALL)
+def test_the_true_simulator_is_never_detected(world, asked):
+    true, other = asked(world, "truth").figures, asked(world, "truth", 1).figures
+    alarms = {f: (x.value, x.interval, true[f].value) for f, x in other.items() if judge(x, true.get(f)) == "detected"}
+    assert not alarms
+
+
+def test_claims_name_what_there_is():
+    known = {p.name for world in WORLDS for p in all_probes(world)}
+    for figure, bad in CLAIMS.items():
+        assert figure.split("/")[0] in known, figure
+        assert len(set(bad)) == len(bad)
+        for name in bad:
+            assert BATTERY[name].fits(WORLDS[claimed_in(figure)]), (figure, name)
+    for world in WORLDS:
+        assert {p.name for p in all_probes(world)} >= {f.split("/")[0] for f in CLAIMS if claimed_in(f) == world}
+
+
+def test_no_bad_world_goes_unnoticed():
+    assert set(BATTERY) - {name for bad in CLAIMS.values() for name in bad} == {"escape"}

@@ -29,9 +29,16 @@ WORLDS: dict[str, ExactWorld] = {
 }
 """Where the table is measured: three large balls that meet often, under mild gravity, one of them pushed by discrete
 actions; the same three without gravity or actions; and a small one that passes behind an occluder."""
-ONLY: dict[str, tuple[str, ...]] = {"hidden": ("occlusion", "permanence")}
+OBJECTS = ("permanence", "inertia", "gravity", "walls", "contacts", "constancy", "causality", "reversal", "physics")
+"""Probes of the laws that objects obey."""
+ONLY: dict[str, tuple[str, ...]] = {
+    "free": ("pictures", "objects", *OBJECTS, "foreground", "fidelity", "drift"),
+    "hidden": ("occlusion", "permanence"),
+}
 """Probes that a world is there for, where not for all."""
-
+APART = ("cost", "trust", "phyworld")
+"""Probes that ask nothing that a bad world could get wrong: of time and memory; of the model's own doubts; and of
+worlds of their own (they have their own tests)."""
 SHARED = ("inverse_model", "lyapunov", "background")
 """What probes learn from the true world alone (see :meth:`Dreams.once`): made once for all dreamers of one world and
 setting."""
@@ -43,7 +50,7 @@ Verdict = Literal["detected", "blind", "better", "unmeasured"]
 class Setting:
     """How a table is measured."""
 
-    starts: int = 24
+    starts: int = 32
     """Dreams of each world."""
     prompt: int = 4
     """True frames before each."""
@@ -51,6 +58,10 @@ class Setting:
     """Dreamed frames."""
     seed: int = 0
     """Of the starts, the dreams and the intervals."""
+
+
+SETTINGS: dict[str, Setting] = {"hidden": Setting(starts=64, horizon=40)}
+"""Of the table, where not as :class:`Setting` stands: few balls pass behind an occluder."""
 
 
 @dataclass
@@ -96,7 +107,7 @@ def all_probes(world: str, given: str | Sequence[str] = "default") -> list[Probe
     """Those of the table in one of :data:`WORLDS`: the report's own figures, and the probes that ``given`` names (see
     :func:`~worldloom.evaluation.probes.find_probes`)."""
     every = [*BASIC, *find_probes(given)]
-    return [p for p in every if p.name in ONLY.get(world, (p.name,))]
+    return [p for p in every if p.name in ONLY.get(world, (p.name,)) and p.name not in APART]
 
 
 def starts(world: ExactWorld, setting: Setting) -> HeldOut:
@@ -144,9 +155,10 @@ def judge(bad: Figure | None, true: Figure | None) -> Verdict:
     """
     if bad is None or true is None:
         return "unmeasured"
-    cells = [(bad.value, bad.interval, true.value, true.interval, true.floor)]
+    parts: list[Any] = [bad.value, bad.interval, true.value, true.interval, bad.floor, true.floor]
+    cells = [tuple(parts)]
     if isinstance(bad.value, Mapping) and isinstance(true.value, Mapping):
-        rows: list[Any] = [x or {} for x in (bad.value, bad.interval, true.value, true.interval, true.floor)]
+        rows: list[Any] = [x or {} for x in parts]
         cells = [tuple(row.get(h) for row in rows) for h in bad.value]
     sides = [_side(*cell, sign=1 if bad.better == "lower" else -1) for cell in cells]
     known = [s for s in sides if s is not None]
@@ -157,11 +169,11 @@ def judge(bad: Figure | None, true: Figure | None) -> Verdict:
     return "better" if min(known) < 0 else "blind"
 
 
-def _side(bad: Any, bad_interval: Any, true: Any, true_interval: Any, floor: Any, sign: int) -> int | None:
+def _side(bad: Any, bad_interval: Any, true: Any, true_interval: Any, *floors: Any, sign: int) -> int | None:
     """1: worse, -1: better, 0: can't be told apart; None where something is missing."""
     if bad is None or true is None or bad_interval is None or true_interval is None:
         return None
-    least = abs(floor) if sign > 0 and floor is not None else 0.0
+    least = max((abs(f) for f in floors if f is not None and sign > 0), default=0.0)
     if abs(bad - true) <= max(MARGIN * max(abs(bad), abs(true)), TINY, least):
         return 0
     if sign * bad > sign * true:
@@ -180,9 +192,12 @@ def names(world: ExactWorld) -> list[str]:
 
 
 __all__ = [
+    "APART",
     "BASIC",
     "MARGIN",
+    "OBJECTS",
     "ONLY",
+    "SETTINGS",
     "WORLDS",
     "Asked",
     "Setting",
