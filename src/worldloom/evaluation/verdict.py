@@ -135,21 +135,24 @@ def _probe_points(figures: dict[str, Figure]) -> list[str]:
     obeyed = _plain(figures, "counterfactual/sign_right")
     if obeyed is not None:
         points.append(f"Its actions push the right way in {number(obeyed, '%')} of the cases.")
-    score, worst = (_plain(figures, f"physics/{name}") for name in ("score", "worst"))
-    if score is not None and worst is not None:
+    score = _plain(figures, "physics/score")
+    parts = {n: v for n in figures if n.startswith("physics/") and (v := _plain(figures, n)) is not None}
+    laws = {n: v for n, v in parts.items() if n not in ("physics/score", "physics/worst")}
+    if score is not None and laws:
+        least = min(laws, key=lambda n: laws[n])
+        title = figures[least].title.removeprefix("Score: ")
         points.append(
-            f"Laws of motion: a score of {number(score)} where the world itself has 1; the worst of them has "
-            f"{number(worst)}."
+            f"Laws of motion: a median score of {number(score)} over {len(laws)} laws, where the world itself has 1; "
+            f"the worst is {number(laws[least])}, for {title}."
         )
-    lasting = figures.get("half_life/lasting")
-    if lasting is not None and lasting.curve is not None:
-        reach, half = len(lasting.curve.value), _plain(figures, "half_life/median_frames")
-        share = lasting.curve.value[-1]
-        points.append(
-            f"Half of its dreams have failed after {_frames(round(half))}."
-            if half is not None
-            else f"After {_frames(reach)} {number(share, '%')} of its dreams have not failed."
-        )
+    for kind in ("position", "count", "picture"):
+        lasting = figures.get(f"half_life/{kind}_lasting")
+        if lasting is None or lasting.curve is None:
+            continue
+        half, reach = _plain(figures, f"half_life/{kind}_median_frames"), len(lasting.curve.value)
+        until = f"after {_frames(round(half))}" if half is not None else f"later than {_frames(reach)}"
+        points.append(f"{lasting.title}: half of them have failed {until}.")
+        break
     trusted = _plain(figures, "trust/frames_within")
     if trusted is not None and "trust/bound" in figures:
         words = figures["trust/frames_within"].title.lower()

@@ -150,26 +150,36 @@ def probe_section(report: Report, name: str, about: str) -> dict[str, Any]:
         if not isinstance(figure.value, dict):
             rows.append(_row(figure))
     title = name.replace("_", " ").capitalize()
-    return {"name": name, "title": title, "about": about, "rows": rows, "charts": curves}
+    shown = {column: any(row[column] not in ("–", "") for row in rows) for column in ("floor", "ceiling", "others")}
+    return {"name": name, "title": title, "about": about, "rows": rows, "charts": curves, "shown": shown}
 
 
 def _row(figure: Figure) -> dict[str, Any]:
     unit = unit_of(figure)
     value, floor, ceiling = (_scalar(x) for x in (figure.value, figure.floor, figure.ceiling))
     interval = figure.interval if isinstance(figure.interval, tuple) else None
-    others = [f"{n.replace('_', ' ')} {number(_scalar(x), unit)}" for n, x in figure.baselines.items()]
+    bare = "%" if unit == "%" else ""
+    others = [f"{n.replace('_', ' ')} {number(_scalar(x), bare)}" for n, x in figure.baselines.items()]
     return {
         "title": figure.title,
         "meaning": figure.meaning,
         "gauge": gauge(value, interval, floor, ceiling, share=unit == "%"),
-        "value": number(value, unit),
-        "interval": _between(interval, unit) or "–",
-        "floor": number(floor, unit),
-        "ceiling": number(ceiling, unit),
+        "value": _small(value, unit),
+        "interval": _between(interval, bare) or "–",
+        "floor": _small(floor, bare),
+        "ceiling": _small(ceiling, bare),
         "others": "; ".join(others),
-        "n": f"{figure.n:,}",
-        "n_of": figure.n_of,
+        "n": f"{figure.n:,} {figure.n_of}",
     }
+
+
+def _small(x: float | None, unit: str) -> str:
+    """As :func:`number`, but what is tiny and not nothing is written with its power of ten: floors are."""
+    if x is None or x == 0 or abs(x) >= 5e-4 or unit == "%":
+        return number(x, unit)
+    digits, power = f"{abs(x):.1e}".split("e")
+    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{'−' if x < 0 else ''}{digits}·10{raised} {unit}".rstrip()
 
 
 def _scalar(x: Any) -> float | None:
