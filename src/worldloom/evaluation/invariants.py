@@ -90,6 +90,7 @@ class Invariant:
             value=self.score(summed(self.values, self.statistic)),
             interval=interval,
             floor=1.0,
+            statistic="median" if self.statistic == "median" else "mean",  # of errors, a share or not
             unit="",
             better="higher",
             title=f"Score: {self.title[:1].lower()}{self.title[1:]}",

@@ -12,6 +12,7 @@ from worldloom.evaluation.objects import followed
 from worldloom.evaluation.probes.base import probe
 from worldloom.evaluation.probes.dreams import Dreams
 from worldloom.evaluation.schema import Curve, Figure
+from worldloom.evaluation.statistics import share_interval
 from worldloom.evaluation.survival import Lives, survival
 from worldloom.evaluation.tracking import FADED, LOST, MERGED, Tracks
 
@@ -191,6 +192,11 @@ def permanence(dreams: Dreams) -> dict[str, Figure]:
             title=title, unit="per 100 frames", meaning=f"{meaning} Lasting for {PATIENCE} frames.",
             blind_to="Objects that swap and look alike, where they meet." if name == "swap" else "",
         )  # fmt: skip
+        if not dreamed.happened[
+            name
+        ].any():  # never seen is not never: in what share of dreams it may still happen once
+            most = share_interval(np.zeros(len(dreams)), dreams.episodes)[1]
+            out[name] = dataclasses.replace(out[name], interval=(0.0, 100 / frames * most))
     whole = [np.sum(list(x.happened.values()), 0) == 0 for x in (dreamed, real)]
     out["whole"] = dreams.figure(
         whole[0].astype(float), floor=whole[1].astype(float), share=True, better="higher",
