@@ -37,15 +37,15 @@ def measured(fault: str, name: str) -> dict[str, Figure]:
 
 @cache
 def dreams(fault: str) -> worlds.Dreams:
-    return worlds.dreams_of(FAULTS[fault])
+    return worlds.dreams_of(FAULTS[fault], starts=14)
 
 
 @cache
 def reader() -> InverseModel:
     """Trained on true frames alone: the same for every fault, so once is enough."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inverse, "STEPS", 150)
-        patch.setattr(probe_inverse, "EXAMPLES", 3000)
+        patch.setattr(inverse, "STEPS", 120)
+        patch.setattr(probe_inverse, "EXAMPLES", 2400)
         return probe_inverse.inverse_model(dreams("exact"))
 
 

@@ -9,7 +9,7 @@ import torch
 
 from worldloom.evaluation.figures import PSNR_CAP
 from worldloom.evaluation.metrics import psnr
-from worldloom.evaluation.probes.actions import choices, knows_state, nothing, only
+from worldloom.evaluation.probes.actions import choices, control_of, knows_state, nothing, only
 from worldloom.evaluation.probes.base import NotMeasurableError, probe
 from worldloom.evaluation.probes.counterfactual_futures import FRAMES, Displaced, displaced, futures, obeyed
 from worldloom.evaluation.probes.dreams import Dreams
@@ -212,12 +212,12 @@ def _separation(dreams: Dreams) -> dict[str, Figure]:
 def _told_by_model(dreams: Dreams, some: Dreams, blind: str) -> dict[str, Figure]:
     """Which action an inverse-dynamics model reads from each future; nothing where there are too few examples."""
     made = futures(dreams)
+    if control_of(dreams).kind != "discrete":
+        return {}
     try:
         model = inverse_model(dreams)
     except NotMeasurableError:
         return {}  # inverse_dynamics says so itself
-    if model.control.kind != "discrete":
-        return {}
     starts = made.frames.shape[1]
     shown = dreams.shown[dreams.camera][:starts]
     hits = [
