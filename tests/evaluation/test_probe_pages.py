@@ -14,7 +14,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "probes"
 def test_a_probe_has_a_page_and_a_place(name):
     probe = find_probes(name)[0]
     page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
-    assert f"{name}/" in page  # its figures by their names
+    assert page.startswith(f"# `{name}`")
     assert "lind" in page  # what it is blind to
     runs = "with `--full`" if probe.full else "when asked by name" if probe.asked else "always"
     row = next(x for x in (DOCS / "README.md").read_text(encoding="utf-8").splitlines() if x.startswith(f"| [{name}]"))

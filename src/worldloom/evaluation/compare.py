@@ -21,7 +21,15 @@ PURPOSES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("To watch", ("frechet/embedded", "kernel/embedded", "kernel/random3d", "psnr_gain_db")),
     ("To act and plan in", ("counterfactual/sign_right", "action_gain/psnr_db", "action_gain_db")),
     ("To obey the laws of motion", ("physics/score",)),
-    ("To go far", ("half_life/position_mean_frames", "prediction_time/mean_frames", "half_life/picture_mean_frames")),
+    (
+        "To go far",
+        (
+            "half_life/position_mean_frames",
+            "prediction_time/mean_frames",
+            "half_life/picture_mean_frames",
+            "position_error_px",
+        ),
+    ),
     ("To be fast", ("frames_per_second",)),
 )
 """What a model is wanted for, and the figures that decide it: the first of them that all the runs have."""
