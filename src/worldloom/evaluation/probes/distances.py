@@ -97,6 +97,8 @@ def covering(dreams: Dreams) -> dict[str, Figure]:
             values, floor = getattr(ours, measure), getattr(true, measure)
             if measure == "density":
                 low, high = (float(x) for x in bootstrap(values, groups, seed=dreams.seed))
+                if low == high:  # no clip in any: certainty that resampling makes up
+                    low, high = float("nan"), float("nan")
             else:
                 low, high = share_interval(values, groups, seed=dreams.seed)
             figure = _figure(
