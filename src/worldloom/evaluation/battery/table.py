@@ -39,7 +39,7 @@ ONLY: dict[str, tuple[str, ...]] = {
 APART = ("cost", "trust", "phyworld")
 """Probes that ask nothing that a bad world could get wrong: of time and memory; of the model's own doubts; and of
 worlds of their own (they have their own tests)."""
-SHARED = ("inverse_model", "lyapunov", "background")
+SHARED = ("inverse_model", "lyapunov", "background", "followed true frames")
 """What probes learn from the true world alone (see :meth:`Dreams.once`): made once for all dreamers of one world and
 setting."""
 
