@@ -102,6 +102,15 @@ def test_balls_that_pass_through_each_other_keep_who_they_are(config, gap):
     assert tracks.parted.any()
 
 
+def test_either_of_two_colours_may_lie_on_top():
+    position = straight([[30, 30], [34.3, 31.2]], [[0, 0.1], [0, 0]], 3)
+    turned = dataclasses.replace(TWO, colours=TWO.colours[1::-1])
+    for frames in (draw(TWO, position), draw(turned, position[:, ::-1])):
+        tracks = follow(TWO, frames, position)
+        assert tracks.parted.all()
+        assert off(tracks, position).max() < 0.02
+
+
 def test_two_of_one_colour_right_behind_each_other_are_merged_and_not_guessed():
     position = straight([[10, 32], [20.3, 32]], [[1.8, 0], [1, 0]], 27)
     tracks = follow(ALIKE, draw(ALIKE, position), position)
