@@ -5,7 +5,7 @@ bound that holds at all frames 1 to h at once. Here it is applied to new starts:
 
     trust = load_trust("runs/demo")
     bound = trust.bound(model, prompt, {"action": actions})
-    print(bound.sentence(0, 2.0))  # With 90 % confidence within 2 px for the next 12 frames.
+    print(bound.sentence(0, 2.0))  # With 90 % confidence within 2 px for the next h frames.
 """
 
 from __future__ import annotations
