@@ -9,21 +9,23 @@ import dataclasses
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
 from benchmarks.__main__ import RESULTS
-from worldloom.evaluation.battery.claims import CLAIMS
+from worldloom.evaluation.battery.claims import CLAIMS, claimed_in
 from worldloom.evaluation.battery.corruptions import BATTERY, REFERENCES
-from worldloom.evaluation.battery.table import MARGIN, WORLDS, Asked, Setting, all_probes, ask, judge, names
+from worldloom.evaluation.battery.table import MARGIN, SETTINGS, WORLDS, Asked, Setting, all_probes, ask, judge, names
 from worldloom.files import write_atomic, write_json
 
 SETTING = Setting()
 ALARMS = (1, 2)
 """Seeds at which the true simulator is measured once more: whatever is detected there is a false alarm."""
 PROCESSES = 2
+FEW = 15
+"""A world with as few figures is in the table alone, not in the picture."""
 SIGNS = {"detected": "●", "blind": "·", "better": "▲", "unmeasured": " "}
 
 
@@ -70,7 +72,7 @@ def table(found: Mapping[tuple[str, str, int], Asked]) -> dict[str, Any]:
                 one = asked.figures.get(figure)
                 cells[name] = {"verdict": judge(one, reference)}
                 if one is not None:
-                    cells[name] |= {"value": one.value, "interval": one.interval, "floor": one.floor, "n": one.n}
+                    cells[name] |= {"value": one.value, "interval": one.interval, "n": one.n}
             figures[figure] = {
                 "title": reference.title,
                 "unit": reference.unit,
@@ -85,6 +87,7 @@ def table(found: Mapping[tuple[str, str, int], Asked]) -> dict[str, Any]:
             "config": {k: v for k, v in vars(exact.config).items() if k in SHOWN},
             "figures": figures,
             "unmeasured": true.unmeasured,
+            "seconds": {name: round(t, 1) for name, t in true.seconds.items()},
             "failures": {name: a.failures for name, a in (columns | alarms).items() if a.failures},
         }
     return out
@@ -93,20 +96,19 @@ def table(found: Mapping[tuple[str, str, int], Asked]) -> dict[str, Any]:
 SHOWN = ("height", "width", "balls", "radius", "speed", "gravity", "action", "push")
 
 
-def verdicts(worlds: Mapping[str, Any], figure: str, name: str) -> list[str]:
-    """What a figure says of a bad world, in each world where both exist."""
-    cells = [w["figures"].get(figure, {}).get("bad", {}).get(name) for w in worlds.values()]
-    return [c["verdict"] for c in cells if c is not None]
-
-
-def claims(worlds: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The claims that do not hold: figure to the bad worlds that it detects in none of the table's."""
-    out: dict[str, list[str]] = {}
+def claims(worlds: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The claims that do not hold: figure to bad world to what it says instead."""
+    out: dict[str, dict[str, str]] = {}
     for figure, bad in CLAIMS.items():
-        missed = [name for name in bad if "detected" not in verdicts(worlds, figure, name)]
-        if missed:
+        row = worlds[claimed_in(figure)]["figures"].get(figure, {}).get("bad", {})
+        said = {name: row.get(name, {}).get("verdict", "unmeasured") for name in bad}
+        if missed := {name: verdict for name, verdict in said.items() if verdict != "detected"}:
             out[figure] = missed
     return out
+
+
+def claimed(world: str, figure: str, name: str) -> bool:
+    return claimed_in(figure) == world and name in CLAIMS.get(figure, ())
 
 
 def alarms(worlds: Mapping[str, Any]) -> list[str]:
@@ -131,12 +133,15 @@ def page(results: Mapping[str, Any]) -> str:
         "Written by `python -m benchmarks detection`: what every figure of the report says of every known-bad world. "
         "How to read it: [detection.md](../detection.md).",
         "",
-        f"{s['starts']} starts, {s['prompt']} frames of prompt, {s['horizon']} dreamed frames, seed {s['seed']}; "
+        f"{s['starts']} starts, {s['prompt']} frames of prompt, {s['horizon']} dreamed frames"
+        + "".join(f" ({w}: {o.starts} and {o.horizon})" for w, o in SETTINGS.items())
+        + f", seed {s['seed']}; "
         f"{results['machine']}, {results['seconds']:.0f} s with {PROCESSES} processes.",
         "",
         f"● detected: the two intervals of 95 % lie apart, the bad world's on the worse side, and the values differ by "
-        f"more than {MARGIN:.0%} of the larger, at some horizon. · not told from the true simulator. ▲ it looks "
-        "*better* than the true simulator: the figure is fooled. Blank: not measurable. **●** claimed, and held in CI.",
+        f"more than {MARGIN:.0%} of the larger and more than the figure's floor, at some horizon. ◉ detected as it is "
+        "claimed, ✗ claimed and missed. · not told from the true simulator. ▲ it looks *better* than the true "
+        "simulator: the figure is fooled. Blank: not measurable.",
         "",
         f"False alarms: {len(results['alarms'])} of {checks} (figure, seed) pairs on the true simulator at other "
         f"seeds{': ' + ', '.join(results['alarms']) if results['alarms'] else ''}.",
@@ -166,8 +171,9 @@ def page(results: Mapping[str, Any]) -> str:
         for figure, row in one["figures"].items():
             cells = []
             for name in columns:
-                sign = SIGNS[row["bad"][name]["verdict"]]
-                cells.append(f"**{sign}**" if name in CLAIMS.get(figure, ()) and sign != " " else sign)
+                verdict = row["bad"][name]["verdict"]
+                ours = claimed(world, figure, name)
+                cells.append(("◉" if verdict == "detected" else "✗") if ours else SIGNS[verdict])
             lines.append(f"| `{figure}` | {_short(row['truth'])} | {' | '.join(cells)} |")
         for name, why in one["unmeasured"].items():
             lines.append(f"\n`{name}` does not measure here: {why}")
@@ -192,7 +198,7 @@ def picture(results: Mapping[str, Any]) -> bytes:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    worlds = results["worlds"]
+    worlds = {name: w for name, w in results["worlds"].items() if len(w["figures"]) > FEW}
     figures = list(dict.fromkeys(f for w in worlds.values() for f in w["figures"]))
     colours = {"detected": "#2a6fbb", "blind": "#eceff3", "better": "#e0a030", "unmeasured": "#ffffff"}
     wide = [1 + len(names(WORLDS[w])) for w in worlds]
@@ -204,10 +210,9 @@ def picture(results: Mapping[str, Any]) -> bytes:
         for y, row in enumerate(figures):
             for x, name in enumerate(columns):
                 cell = one["figures"].get(row, {}).get("bad", {}).get(name, {"verdict": "unmeasured"})
-                claimed = name in CLAIMS.get(row, ())
                 box = plt.Rectangle((x - 0.45, y - 0.45), 0.9, 0.9, facecolor=colours[cell["verdict"]])
                 axis.add_patch(box)
-                if claimed and cell["verdict"] == "detected":
+                if claimed(world, row, name) and cell["verdict"] == "detected":
                     axis.plot(x, y, ".", color="white", markersize=3)
         axis.set(xlim=(-0.6, len(columns) - 0.4), ylim=(len(figures) - 0.4, -0.6), title=world)
         axis.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
@@ -226,7 +231,7 @@ def picture(results: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def run(tasks: Sequence[str] = ()) -> list[dict[str, Any]]:
+def run() -> list[dict[str, Any]]:
     """Measure, write, and return the rows of `python -m benchmarks`."""
     began = time.perf_counter()
     worlds = table(collect())
