@@ -162,8 +162,9 @@ def test_every_recipe_runs_at_debug_size(name: str, tmp_path: Path) -> None:
     assert code == 0, err
     assert command("imagine", str(run), "--frames", "3", "--prompt", "3", "--out", str(tmp_path / "d.png"))[0] == 0
     code, _, err = command(
-        "evaluate", str(run), "--starts", "2", "--prompt", "3", "--horizon", "1", "--count-horizon", "1"
-    )
+        "evaluate", str(run), "--starts", "2", "--prompt", "3", "--horizon", "1", "--count-horizon", "1",
+        "--probes", "none",
+    )  # fmt: skip
     assert code == 0, err
 
 

@@ -72,7 +72,7 @@ def test_the_same_command_goes_on_and_other_weights_are_refused(run: Path, data:
 
 
 def test_the_run_is_measured_on_its_first_data_or_on_any(run: Path, data: tuple[str, str], tmp_path: Path) -> None:
-    few = ("--starts", "2", "--prompt", "2", "--horizon", "4", "--count-horizon", "4")
+    few = ("--starts", "2", "--prompt", "2", "--horizon", "4", "--count-horizon", "4", "--probes", "none")
     code, out, err = command("evaluate", str(run), *few)
     assert code == 0, err
     assert "Trained on 75.0% balls, 25.0% cart; on balls here" in out

@@ -85,7 +85,7 @@ def test_a_run_of_ones_own_class_is_dreamed_in_and_measured(
     code, _, err = command("imagine", str(trained), *MINE, "--frames", "4", "--out", "dream.png")
     assert code == 0, err
     assert (here / "dream.png").exists()
-    few = ("--starts", "3", "--prompt", "2", "--horizon", "3", "--count-horizon", "3")
+    few = ("--starts", "3", "--prompt", "2", "--horizon", "3", "--count-horizon", "3", "--probes", "none")
     code, _, err = command("evaluate", str(trained), *MINE, *few, "--out", "report")
     assert code == 0, err
     assert json.loads((here / "report" / "report.json").read_text("utf-8"))["run"]["family"] == "my_model:MyModel"

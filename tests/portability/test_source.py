@@ -32,7 +32,11 @@ NOT_ON_WINDOWS = {
 }  # fmt: skip
 NO_SUCH_MODULE = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "select", "syslog", "termios", "tty"}
 ONLY_LINUX_PATHS = ("/proc", "/dev/", "/sys/", "/tmp", "/usr", "/etc", "/home")
-ALLOWED_PATHS = {("training/run.py", "/proc/")}  # read for a message's sake, and OSError is an answer
+ALLOWED_PATHS = {
+    ("training/run.py", "/proc/"),  # read for a message's sake, and OSError is an answer
+    ("evaluation/probes/cost_meters.py", "/proc/self"),  # where these are not, the report says so
+    ("evaluation/probes/cost_meters.py", "/sys/class/powercap"),
+}
 
 
 def where(file: Path, node: ast.AST) -> str:

@@ -233,6 +233,7 @@ def reporting(run: Path) -> Scenario:
     from worldloom.evaluation import evaluate, load_report
 
     small: dict[str, Any] = {"starts": 2, "horizon": 4, "count_horizon": 4, "prompt": 2, "progress": None}
+    small["probes"] = "none"
 
     def act(out: Path) -> None:
         evaluate(out, **small)

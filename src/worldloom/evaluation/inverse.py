@@ -103,7 +103,7 @@ class InverseModel:
             )
         with torch.no_grad():
             parts = [self.net(_centred(part, self.mean, self.scale)) for part in small.split(256)]
-        found = torch.cat(parts).double().numpy()
+        found = torch.cat(parts).cpu().double().numpy()
         if self.control.kind == "discrete":
             told: np.ndarray = self.classes[found.argmax(1)]
             return told

@@ -222,7 +222,7 @@ class _Frame:
 
     def _shared(self, one: Track, m: int) -> bool:
         """Whether a detection shows more than this object alone, so that its middle is not the object's."""
-        return self.parts[m] == 0 or bool(self.parts[m] == 1 and self.mass[m] > 1.1 * one.size)
+        return bool(self.parts[m] == 0 or (self.parts[m] == 1 and self.mass[m] > 1.1 * one.size))
 
     def _inside(self, one: Track, m: int) -> bool:
         """Whether it should be where a detection of at least its size is."""

@@ -345,7 +345,7 @@ def unpack(tensors: Mapping[str, Tensor]) -> Familiar:
     """The inverse of :func:`pack`."""
 
     def space(name: str) -> Space:
-        return Space(*(tensors[f"{name}.{part}"].double().numpy() for part in PARTS))
+        return Space(*(tensors[f"{name}.{part}"].cpu().double().numpy() for part in PARTS))
 
     return Familiar(space("features") if "features.mean" in tensors else None, space("pictures"))
 

@@ -176,7 +176,7 @@ def features_of(model: WorldModel, state: State) -> np.ndarray:
     model.eval()
     try:
         with torch.inference_mode():
-            return model.features(state).double().cpu().numpy()
+            return model.features(state).cpu().double().numpy()
     finally:
         model.train(was)
 

@@ -135,7 +135,7 @@ class Calibrated:
 
     def __call__(self, clips: Tensor) -> Tensor:
         """As :class:`Extractor`."""
-        found = self.extractor(clips).double()
+        found = self.extractor(clips).cpu().double()
         return torch.asinh((found - torch.from_numpy(self.mean)) / torch.from_numpy(self.spread)).float()
 
 

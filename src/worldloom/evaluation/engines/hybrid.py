@@ -93,7 +93,7 @@ class Learned:
             raise WorldloomError("This model of states is not trained yet: use fit().")
         x, v = self.beneath.advance(position, velocity, radius)
         with torch.inference_mode():
-            added = self.net(self.inputs(position, velocity, radius, x, v)).double().numpy() * self.scale
+            added = self.net(self.inputs(position, velocity, radius, x, v)).cpu().double().numpy() * self.scale
         return np.clip(x + added[..., :2], -FAR, FAR), np.clip(v + added[..., 2:], -FAR, FAR)
 
     def inputs(

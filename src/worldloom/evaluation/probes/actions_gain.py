@@ -79,7 +79,7 @@ def action_gain(dreams: Dreams) -> dict[str, Figure]:
 
 def _psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     x, y = (torch.from_numpy(np.array(x)) for x in (a, b))
-    return psnr(x, y, PSNR_CAP).double().numpy()
+    return psnr(x, y, PSNR_CAP).cpu().double().numpy()
 
 
 def _first(tracks: list, starts: int, frames: int, objects: int) -> np.ndarray:

@@ -34,7 +34,7 @@ class Memory:
             self.before = float(torch.cuda.memory_allocated(self.cuda))
             return
         with contextlib.suppress(OSError):  # where it can't be forgotten, growth beyond it is what is measured
-            (PROCESS / "clear_refs").write_text("5")
+            (PROCESS / "clear_refs").write_text("5", encoding="ascii")
         self.before = _resident("VmRSS")
 
     def growth(self) -> float | None:
@@ -58,7 +58,7 @@ class Memory:
 def _resident(field: str) -> float:
     """Bytes of a field of /proc/self/status; 0 where there is none."""
     try:
-        lines = (PROCESS / "status").read_text().splitlines()
+        lines = (PROCESS / "status").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0.0
     return next((1024.0 * float(x.split()[1]) for x in lines if x.startswith(f"{field}:")), 0.0)
@@ -75,15 +75,15 @@ def _processor_energy() -> tuple[Counter | None, str]:
     if not whole:
         return None, f"Not readable: this system shows no energy counters in {POWER} (RAPL, of Linux)."
     try:
-        spans = [float((d / "max_energy_range_uj").read_text()) for d in whole]
-        last = [float((d / "energy_uj").read_text()) for d in whole]
+        spans = [float((d / "max_energy_range_uj").read_text(encoding="ascii")) for d in whole]
+        last = [float((d / "energy_uj").read_text(encoding="ascii")) for d in whole]
     except (OSError, ValueError) as error:
         return None, f"Not readable: the energy counters in {POWER} can't be read ({type(error).__name__})."
     total = 0.0
 
     def joules() -> float:
         nonlocal last, total
-        now = [float((d / "energy_uj").read_text()) for d in whole]
+        now = [float((d / "energy_uj").read_text(encoding="ascii")) for d in whole]
         total += sum((new - old) % span for new, old, span in zip(now, last, spans, strict=True))
         last = now
         return total / 1e6

@@ -187,7 +187,7 @@ def _separation(dreams: Dreams) -> dict[str, Figure]:
     for a, b in pairs:
         x, y = made.frames[a], made.frames[b]
         share += (np.abs(x.astype(np.int16) - y).max(2) > CHANGED).mean((-2, -1)) / len(pairs)
-        likeness += psnr(torch.from_numpy(x), torch.from_numpy(y), PSNR_CAP).double().numpy() / len(pairs)
+        likeness += psnr(torch.from_numpy(x), torch.from_numpy(y), PSNR_CAP).cpu().double().numpy() / len(pairs)
     last = dreams.shown[dreams.camera][:starts, -1:].astype(np.int16)
     real = dreams.real[dreams.camera][:starts, :frames]
     moved = (np.abs(real - last[:, : real.shape[1]]).max(2) > CHANGED).mean((-2, -1))

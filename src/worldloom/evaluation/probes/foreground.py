@@ -41,10 +41,10 @@ def foreground(dreams: Dreams) -> dict[str, Figure]:
     blind = "What is dreamed where the true frame shows background: the overlap of masks tells that."
 
     def decibels(x: Tensor) -> np.ndarray:
-        return weighted_psnr(a, x, counted, PSNR_CAP).double().numpy()
+        return weighted_psnr(a, x, counted, PSNR_CAP).cpu().double().numpy()
 
     def likeness(x: Tensor) -> np.ndarray:
-        return weighted_ssim(a, x, counted).double().numpy()
+        return weighted_ssim(a, x, counted).cpu().double().numpy()
 
     def overlap(x: Tensor) -> np.ndarray:
         mask = _away(x.numpy(), ground)
@@ -52,7 +52,7 @@ def foreground(dreams: Dreams) -> dict[str, Figure]:
         low, high = torch.minimum(weight, mask), torch.maximum(weight, mask)
         kept = high >= least
         both, either = (low * kept).sum((-1, -2)), (high * kept).sum((-1, -2))
-        return torch.where(either > 0, both / either.clamp(min=1e-12), 1.0).double().numpy()
+        return torch.where(either > 0, both / either.clamp(min=1e-12), 1.0).cpu().double().numpy()
 
     return {
         "psnr_db": dreams.figure(

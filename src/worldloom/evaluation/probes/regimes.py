@@ -36,8 +36,8 @@ def regimes(dreams: Dreams) -> dict[str, Figure]:
     }
     real = torch.from_numpy(few.real[camera].copy())
     last = torch.from_numpy(few.shown[camera][:, -1:].copy()).expand_as(real)
-    still = psnr(real, last, PSNR_CAP).double().numpy()
-    alike = {n: psnr(real, torch.from_numpy(x.copy()), PSNR_CAP).double().numpy() for n, x in led.items()}
+    still = psnr(real, last, PSNR_CAP).cpu().double().numpy()
+    alike = {n: psnr(real, torch.from_numpy(x.copy()), PSNR_CAP).cpu().double().numpy() for n, x in led.items()}
     out = {
         f"psnr_{name}_db": few.figure(
             values,
