@@ -177,7 +177,7 @@ def track(prompt: np.ndarray, true: np.ndarray, dream: np.ndarray, position: np.
 
     for clip, future, dreamt, where in zip(prompt, true, dream, position, strict=True):
         objects = where.shape[1]
-        scene = calibrate(clip, objects, ground)
+        scene = calibrate(clip, objects, ground, position=where[:shown])
         before, _ = match_clip(detect(clip, scene), where[:shown])
         truth: Objects = detect(future, scene)
         dreams: Objects = detect(dreamt, scene)

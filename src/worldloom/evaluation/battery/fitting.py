@@ -26,7 +26,9 @@ def seen_positions(held: HeldOut, count: int) -> np.ndarray:
     rows = []
     for clip, where in zip(frames, position, strict=True):
         try:
-            scene = calibrate(clip[: held.prompt], where.shape[1], ground)
+            scene = calibrate(
+                clip[: held.prompt], where.shape[1], ground, position=np.asarray(where[: held.prompt], np.float64)
+            )
         except WorldloomError:  # nothing shows in this prompt: behind an occluder, say
             rows.append(np.full(where.shape, np.nan))
             continue
