@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=Path, help="run trained on the hidden world")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # small matrices: a second thread waits more than it works
     machine = f"{platform.processor() or platform.machine()}, torch {torch.__version__}"
     results: dict[str, Any] = {"machine": machine, "seed": args.seed}
     results["hidden"] = hidden_world(args.hidden, args.seed)
