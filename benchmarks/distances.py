@@ -210,7 +210,10 @@ def page(found: dict[str, Any]) -> str:
         cells = []
         for e in names:
             z = f"{row[e]['z']:.1f}" if abs(row[e]["z"]) < 10 else f"{row[e]['z']:,.0f}"
-            cells.append(f"{f'**{z}**' if row[e]['p'] <= 0.01 else z} ({row[e]['frechet_ratio']:,.3g})")
+            ratio = (
+                f"{row[e]['frechet_ratio']:.2f}" if row[e]["frechet_ratio"] < 10 else f"{row[e]['frechet_ratio']:,.0f}"
+            )
+            cells.append(f"{f'**{z}**' if row[e]['p'] <= 0.01 else z} ({ratio})")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
