@@ -17,6 +17,7 @@ from worldloom.evaluation.battery import (
     Simulated,
     Truth,
     dreamer,
+    fitting,
     make_dreams,
     tracked_truth,
 )
@@ -103,9 +104,10 @@ def test_what_chance_decides_follows_the_seed_and_the_row(held):
     for name in ("noise", "shuffle", "vanish", "teleport"):
         one = dreamer(name, PUSHED)
         assert (dream(one, held) != dream(one, held, seed=1)).any()
-    same = held.rows(np.array([0, 0]))
-    a, b = dream(dreamer("teleport", PUSHED), same)
-    assert (a != b).any()
+    same = held.rows(np.zeros(6, int))
+    clips = dream(dreamer("freeze", PUSHED), same)
+    stops = [int((clip[1:] != clip[:-1]).any((1, 2, 3)).sum()) for clip in clips]
+    assert len(set(stops)) > 2
 
 
 def test_motion_under_wrong_laws():
@@ -282,18 +284,20 @@ def test_a_memory_plays_back_what_it_has_seen(held):
         dream(Nearest(PUSHED, frames[:, :10]), held)
 
 
-def test_the_tracked_truth_knows_what_the_prompt_tells():
+def test_the_tracked_truth_knows_what_the_prompt_tells(monkeypatch):
     world = ExactWorld(BallsConfig(balls=1, gravity=(0.0, 0.05), action="discrete", push=0.5))
     held = world.fresh(24, 4, 12, 3)
     assert held.truth["wall_hits"][:, 1:4].sum() > 4  # through bounces, too
-    found = fit_states(world, held, np.zeros(24, int), np.arange(24))
-    for name, near in (("position", 0.03), ("velocity", 0.03)):
-        error = np.abs(found[name] - held.truth[name][:, 3]).max((1, 2))
-        assert np.median(error) < near
-        assert error.max() < 0.3
-    for row in np.flatnonzero(~held.truth["wall_hits"][:, 1:4].any((1, 2, 3)))[:4]:  # two frames alone know less
-        two = held.truth["position"][row, 3] - held.truth["position"][row, 2]
-        assert np.abs(two - held.truth["velocity"][row, 3]).max() > 0.02
+
+    def error() -> dict[str, np.ndarray]:
+        found = fit_states(world, held, np.zeros(24, int), np.arange(24))
+        return {name: np.abs(x - held.truth[name][:, 3]).max((1, 2)) for name, x in found.items()}
+
+    ours = error()
+    monkeypatch.setattr(fitting, "ROUNDS", 0)  # the best two frames alone
+    for name, two in error().items():
+        assert ours[name].max() < 0.02
+        assert np.median(ours[name]) < 0.8 * np.median(two)
     led = dream(tracked_truth(world), held, 12, mode="teacher", every=3)
     assert np.abs(led.astype(int) - real(held)).mean() < 0.1
 
