@@ -1,7 +1,7 @@
 """World model against physics engine, on the same tasks: `python -m benchmarks.engines --exact RUN --hidden RUN`.
 
 Two worlds. In the *exact* one the engine knows every law: two balls, gravity, elastic (the world that RUN was trained
-on; its actions are left at null). In the *hidden* one (worldloom/worlds/stepped.py) there are drag, wind and lossy
+on; nothing is done in it). In the *hidden* one (worldloom/worlds/stepped.py) there are drag, wind and lossy
 impacts that the exact engine knows nothing of. All begin from what the tracker sees in four true frames. Writes
 docs/results/engines.json and engines.md.
 """
@@ -33,8 +33,9 @@ from worldloom.evaluation.statistics import bootstrap
 from worldloom.files import read_json, write_atomic, write_json
 from worldloom.imagination import absorb
 from worldloom.models.saved import load_model
-from worldloom.worlds.balls import BallsConfig
+from worldloom.worlds.balls import PUSHES, BallsConfig
 from worldloom.worlds.balls.render import Renderer
+from worldloom.worlds.balls.world import spec_of
 from worldloom.worlds.stepped import Stepped, SteppedConfig, elastic
 
 STARTS, PROMPT, FRAMES = 64, 4, 60
@@ -95,7 +96,7 @@ def exact_world(run: Path, seed: int) -> dict[str, Any]:
     }
     out: dict[str, Any] = {"tasks": {}, "training_frames": int(dataset.frames)}
     for task, there in tasks.items():
-        nulls = None if world.null is None else np.full((STARTS, PROMPT + FRAMES - 1), world.null)
+        nulls = _stay(world, STARTS, PROMPT + FRAMES - 1)
         held = clear(there.fresh(STARTS, PROMPT, FRAMES, seed, nulls))
         start = _estimated(there, held)
         truth = held.truth["position"]
@@ -151,7 +152,7 @@ def hidden_world(run: Path | None, seed: int) -> dict[str, Any]:
 
 def costs(model: Any, world: ExactWorld, seed: int) -> list[dict[str, Any]]:
     """Milliseconds a frame of one world, state and picture, medians of many."""
-    held = world.fresh(1, PROMPT, 2, seed, None if world.null is None else np.full((1, PROMPT + 1), world.null))
+    held = world.fresh(1, PROMPT, 2, seed, _stay(world, 1, PROMPT + 1))
     start = {name: held.truth[name][:, 0] for name in ("position", "velocity", "radius")}
     paint = Renderer(world.config)
     stepped = Stepped(elastic(_still(world.config), substeps=10))
@@ -164,7 +165,8 @@ def costs(model: Any, world: ExactWorld, seed: int) -> list[dict[str, Any]]:
         paint.draw(now[0], start["radius"])
 
     state = [absorb(model, model.start(1, seed), held.segment.time(slice(0, PROMPT)))]
-    action = None if world.null is None else torch.full((1,), world.null)
+    stay = _stay(world, 1, 1)
+    action = None if stay is None else torch.from_numpy(stay[0])
 
     def dream() -> None:
         with torch.inference_mode():
@@ -187,6 +189,17 @@ def costs(model: Any, world: ExactWorld, seed: int) -> list[dict[str, Any]]:
         {"name": name, "ms": float(np.median(x)), "p90_ms": float(np.quantile(x, 0.9)), "n": len(x)}
         for name, x in times.items()
     ]
+
+
+def _stay(world: ExactWorld, count: int, frames: int) -> np.ndarray | None:
+    """Actions that do nothing, of those that the model was trained on (the null action stands at an episode's first
+    frame alone)."""
+    control = spec_of(world.config).action
+    if control is None:
+        return None
+    if control.kind == "discrete":
+        return np.full((count, frames), PUSHES.index("stay"))
+    return np.zeros((count, frames, *control.shape), np.float32)
 
 
 def _still(config: BallsConfig) -> BallsConfig:
