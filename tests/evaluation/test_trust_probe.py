@@ -20,7 +20,7 @@ from worldloom.evaluation.trust.calibrate import calibrate, save_trust
 from worldloom.evaluation.trust.conformal import least_groups
 from worldloom.evaluation.trust.planned import Plans, planned_dreams
 from worldloom.evaluation.trust.signals import errors, measured, worst
-from worldloom.evaluation.trust.starts import calibration_starts, windows
+from worldloom.evaluation.trust.starts import calibration_starts, strange_worlds, windows
 from worldloom.imagination.trust import load_trust
 from worldloom.worlds.balls import BallsConfig
 
@@ -203,3 +203,13 @@ def test_plans_need_actions_and_a_world(dreams):
     assert not bound.known.any()
     assert np.isinf(bound.within).all()
     assert torch.is_tensor(silent.held.segment.first)
+
+
+def test_no_strange_world_is_too_full_for_its_balls():
+    full = ExactWorld(BallsConfig(balls=2, radius=12.8))
+    worlds = strange_worlds(full)
+    assert "larger" not in worlds  # 2 discs of radius 20 in a box of 64
+    assert {"speed", "smaller", "colours"} <= worlds.keys()
+    for one in worlds.values():
+        one.starts(16, seed=0)
+    assert "larger" in strange_worlds(ExactWorld(BallsConfig(balls=2, radius=5.0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from worldloom.evaluation.exact import ExactWorld, Played, as_held
 from worldloom.evaluation.heldout import HeldOut
 from worldloom.evaluation.probes import Dreams, NotMeasurableError
 from worldloom.evaluation.trust.conformal import least_groups
+from worldloom.worlds.balls import BallsConfig
 
 CALIBRATION = 1_000_000_007
 """Added to the seed of fresh calibration starts: no test start is drawn by it."""
@@ -90,6 +92,10 @@ def training_prompts(dreams: Dreams, count: int) -> HeldOut:
     return fresh(dreams, dreams.world, count, dreams.seed + 1)
 
 
+ROOM = 1 / 3
+"""Share of the box that discs may cover in a changed world: more of them, or larger ones, may find no place."""
+
+
 def strange_worlds(world: ExactWorld) -> dict[str, ExactWorld]:
     """The world, with one thing changed that training never saw, by what was changed."""
     c = world.config
@@ -104,7 +110,15 @@ def strange_worlds(world: ExactWorld) -> dict[str, ExactWorld]:
         "colours": {"colours": tuple(reversed(c.colours))},
         "background": {"background": (70, 40, 30)},
     }
-    return {name: world.changed(**fields) for name, fields in changes.items()}
+    worlds = {name: world.changed(**fields) for name, fields in changes.items()}
+    return {name: one for name, one in worlds.items() if _fits(one.config)}
+
+
+def _fits(config: BallsConfig) -> bool:
+    """Whether discs drawn one by one find room: they do while they cover no more than a third of the places that their
+    centres and rims can take (random sequential packing jams at 0.55 without walls)."""
+    covered = config.balls * math.pi * config.radii[1] ** 2
+    return covered <= ROOM * config.height * config.width
 
 
 __all__ = ["calibration_starts", "episode_length", "fresh", "strange_worlds", "training_prompts", "windows"]
