@@ -115,8 +115,7 @@ def strange_worlds(world: ExactWorld) -> dict[str, ExactWorld]:
 
 
 def _fits(config: BallsConfig) -> bool:
-    """Whether discs drawn one by one find room: they do while they cover no more than a third of the places that their
-    centres and rims can take (random sequential packing jams at 0.55 without walls)."""
+    """Whether discs drawn one by one find room (random sequential packing jams at a share of 0.55 without walls)."""
     covered = config.balls * math.pi * config.radii[1] ** 2
     return covered <= ROOM * config.height * config.width
 
