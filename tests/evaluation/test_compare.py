@@ -91,10 +91,60 @@ def test_different_data_and_settings_are_noted(compared):
     folder, result, _ = compared
     a, b = (load_report(folder / name) for name in ("a-run", "b-run"))
     assert result["notes"] == []
-    elsewhere = dataclasses.replace(b, data=dataclasses.replace(b.data, fingerprint="0" * 32))
+    elsewhere = dataclasses.replace(b, data=dataclasses.replace(b.data, fingerprint="0" * 32, stored="0" * 32))
+    otherwise = dataclasses.replace(b, data=dataclasses.replace(b.data, fingerprint="0" * 32))
+    assert "the same data differently" in contrast({"a": a, "b": otherwise})["notes"][0]
     assert "different data" in contrast({"a": a, "b": elsewhere})["notes"][0]
     later = dataclasses.replace(b, setting=dataclasses.replace(b.setting, prompt=2))
     assert "different starts" in contrast({"a": a, "b": later})["notes"][0]
+
+
+def test_nobody_wins_on_different_data_or_under_different_settings(compared):
+    folder, _, _ = compared
+    a, b = (load_report(folder / name) for name in ("a-run", "b-run"))
+    assert contrast({"a": a, "b": b})["figures"]["position_error_px"]["surely_best"] == "a"
+    elsewhere = dataclasses.replace(b, data=dataclasses.replace(b.data, fingerprint="0" * 32))
+    later = dataclasses.replace(b, setting=dataclasses.replace(b.setting, prompt=2))
+    for other in (elsewhere, later):
+        found = contrast({"a": a, "b": other})
+        assert {figure["surely_best"] for figure in found["figures"].values()} == {None}
+        assert {choice["best"] for choice in found["choices"]} == {""}
+        assert any(choice["words"].startswith("Not to be compared") for choice in found["choices"])
+
+
+def test_what_is_not_one_figure_has_no_winner(compared):
+    folder, _, _ = compared
+    figure = dataclasses.replace(load_report(folder / "a-run").figures["position_error_px"], curve=None)
+    one = dataclasses.replace(figure, value=1.0, interval=(0.5, 1.5), title="Life: mean of 100")
+    far = dataclasses.replace(one, value=4.0, interval=(3.5, 4.5))
+    assert surely_best({"one": one, "far": far}, "") == "one"
+    for change in (
+        {"title": "Life: mean of 200"},  # looked at for longer
+        {"hashes": figure.hashes | {"extractor": "other"}},
+        {"hashes": figure.hashes | {"data": "other"}},
+    ):
+        assert surely_best({"one": one, "far": dataclasses.replace(far, **change)}, "") is None
+
+
+def test_a_figure_that_was_not_measured_alike_does_not_decide(compared):
+    folder, _, _ = compared
+    a, b = (load_report(folder / name) for name in ("a-run", "b-run"))
+    base = dataclasses.replace(a.figures["position_error_px"], curve=None, better="higher")
+
+    def choice(first, second):
+        reports = {
+            run: dataclasses.replace(r, figures=r.figures | {"half_life/position_mean_frames": x})
+            for (run, r), x in zip({"a": a, "b": b}.items(), (first, second), strict=True)
+        }
+        return {c["purpose"]: c for c in contrast(reports)["choices"]}["To go far"]
+
+    short = dataclasses.replace(base, value=90.0, interval=(80.0, 95.0), title="Life: mean of 100")
+    long = dataclasses.replace(base, value=190.0, interval=(180.0, 195.0), title="Life: mean of 200")
+    none = dataclasses.replace(short, value=None, interval=None)
+    assert choice(short, dataclasses.replace(long, title=short.title))["best"] == "b"
+    for first, second in ((short, long), (short, none)):  # then the next of the figures decides
+        found = choice(first, second)
+        assert (found["figure"], found["best"]) == ("position_error_px", "a")
 
 
 def test_one_run_is_nothing_to_compare(tmp_path):

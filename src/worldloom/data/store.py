@@ -69,6 +69,11 @@ class Dataset:
         return self.index.seal
 
     @property
+    def stored(self) -> str:
+        """The fingerprint of what lies on disk, however it is read."""
+        return self.index.seal
+
+    @property
     def splits(self) -> dict[str, np.ndarray]:
         """Episode numbers of ``train``, ``val``, ``test``: made once, stored, stable when episodes are appended.
 

@@ -32,7 +32,7 @@ PURPOSES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("To be fast", ("frames_per_second",)),
 )
-"""What a model is wanted for, and the figures that decide it: the first of them that all the runs have."""
+"""What a model is wanted for, and the figures that decide it: the first of them that was measured alike in all runs."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def compare(
 
 def contrast(reports: dict[str, Report]) -> dict[str, Any]:
     """Which run is surely better at what: the JSON of comparison.json."""
-    figures: dict[str, Any] = {}
+    notes, figures = _notes(reports), dict[str, Any]()
+    fair = not notes
     for name in dict.fromkeys(n for report in reports.values() for n in report.figures):
         have = {run: report.figures[name] for run, report in reports.items() if name in report.figures}
         horizon = _horizon(list(have.values()))
@@ -105,23 +106,24 @@ def contrast(reports: dict[str, Report]) -> dict[str, Any]:
             "horizon": horizon,
             "value": values,
             "interval": {run: list(_pair(figure.interval, horizon) or ()) or None for run, figure in have.items()},
-            "surely_best": surely_best(have, horizon) if len(have) == len(reports) else None,
+            "surely_best": surely_best(have, horizon) if fair and len(have) == len(reports) else None,
         }
     return {
         "schema": "1",
         "runs": {run: {"model_sha256": r.run.model_sha256, "family": r.run.family, "parameters": r.run.parameters,
                        "controls": list(r.run.controls), "headline": r.verdict.headline, "data": r.data.fingerprint}
                  for run, r in reports.items()},
-        "notes": _notes(reports),
-        "choices": [vars(choice) for choice in (_choose(*p, reports) for p in PURPOSES) if choice is not None],
+        "notes": notes,
+        "choices": [vars(choice) for choice in (_choose(*p, reports, fair) for p in PURPOSES) if choice is not None],
         "figures": figures,
     }  # fmt: skip
 
 
 def surely_best(have: dict[str, Figure], horizon: str) -> str | None:
-    """The run whose interval lies wholly on the better side of every other's; None where there is none."""
+    """The run whose interval lies wholly on the better side of every other's; None where there is none, or they are
+    not one figure (see :func:`comparable`)."""
     pairs = {run: _pair(figure.interval, horizon) for run, figure in have.items()}
-    if len(have) < 2 or any(pair is None for pair in pairs.values()):
+    if len(have) < 2 or any(pair is None for pair in pairs.values()) or not comparable(list(have.values())):
         return None
     lower = next(iter(have.values())).better == "lower"
     for run, pair in pairs.items():
@@ -131,7 +133,17 @@ def surely_best(have: dict[str, Figure], horizon: str) -> str | None:
     return None
 
 
-def _choose(purpose: str, names: tuple[str, ...], reports: dict[str, Report]) -> Choice | None:
+def comparable(figures: Sequence[Figure]) -> bool:
+    """Whether these are the same quantity of several runs: of the same data, by the same features, in the same words.
+
+    The words tell what a name does not: a mean life *of 100* frames can't be held against one *of 200*, and each run is
+    dreamed to ten times the length that it was trained on.
+    """
+    kinds = {(f.title, f.unit, f.statistic, f.better, f.hashes.get("data"), f.hashes.get("extractor")) for f in figures}
+    return len(kinds) == 1
+
+
+def _choose(purpose: str, names: tuple[str, ...], reports: dict[str, Report], fair: bool) -> Choice | None:
     running = dict(reports)
     left_out = ""
     if purpose.startswith("To act"):
@@ -140,26 +152,36 @@ def _choose(purpose: str, names: tuple[str, ...], reports: dict[str, Report]) ->
         left_out = f" {_and(deaf)} {'takes' if len(deaf) == 1 else 'take'} no actions." if deaf else ""
         if not running:
             return Choice(purpose, "", "", "", f"None: no run takes actions.{left_out}".strip())
-    shared = [n for n in names if all(n in r.figures for r in running.values())]
+    shared = [n for n in names if all(n in r.figures and _known(r.figures[n]) for r in running.values())]
     if not shared:
         return None
-    figures = {run: r.figures[shared[0]] for run, r in running.items()}
+    alike = [n for n in shared if comparable([r.figures[n] for r in running.values()])]
+    decides = (alike or shared)[0]
+    figures = {run: r.figures[decides] for run, r in running.items()}
     one, horizon = next(iter(figures.values())), _horizon(list(figures.values()))
     unit = "%" if one.statistic == "share" else one.unit
     said = ", ".join(f"{run} {number(_at(figure.value, horizon), unit)}" for run, figure in figures.items())
     what = f"{one.title}{f', {horizon} frames ahead' if horizon else ''}: {said}."
-    best = surely_best(figures, horizon)
+    best = surely_best(figures, horizon) if fair else None
     if len(figures) == 1:
         best = next(iter(figures))
         pair = _pair(one.interval, horizon)
         hears = pair is not None and pair[0] > (LEAST_ACTION_GAIN if unit == "dB" else 0.0)
         words = f"Only {best} can: {what}" if hears else f"Only {best} could, and is not shown to listen: {what}"
         best = best if hears else ""
+    elif not fair or not alike:
+        best, words = "", f"Not to be compared, for the runs were measured differently: {what}"
     elif best is None:
         best, words = "", f"No difference is shown: {what}"
     else:
         words = f"{best}. {what}"
-    return Choice(purpose, shared[0], horizon, best, f"{words}{left_out}")
+    return Choice(purpose, decides, horizon, best, f"{words}{left_out}")
+
+
+def _known(figure: Figure) -> bool:
+    """Whether it has a value, at some horizon."""
+    values = figure.value.values() if isinstance(figure.value, dict) else [figure.value]
+    return any(value is not None for value in values)
 
 
 def _horizon(figures: Sequence[Figure]) -> str:
@@ -184,7 +206,9 @@ def _pair(interval: Any, horizon: str) -> tuple[float, float] | None:
 def _notes(reports: dict[str, Report]) -> list[str]:
     """What stands in the way of a fair comparison."""
     notes = []
-    data = {r.data.fingerprint for r in reports.values()}
+    data = {r.data.stored or r.data.fingerprint for r in reports.values()}
+    if len(data) == 1 and len({r.data.fingerprint for r in reports.values()}) > 1:
+        notes.append("The runs read the same data differently, as each was trained: see their own reports.")
     if len(data) > 1:
         listed = ", ".join(f"{run} on {r.data.name} ({r.data.fingerprint[:8]})" for run, r in reports.items())
         notes.append(f"The runs were measured on different data: {listed}. Give one dataset to all by --data.")
@@ -208,4 +232,4 @@ def _and(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-__all__ = ["Choice", "compare", "contrast", "surely_best"]
+__all__ = ["Choice", "comparable", "compare", "contrast", "surely_best"]

@@ -233,6 +233,7 @@ def measure(
             "test",
             len(dataset.splits["test"]),
             len(np.unique(groups)),
+            dataset.stored,
         ),
         setting=Setting(
             count,

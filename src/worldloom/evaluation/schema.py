@@ -110,6 +110,8 @@ class DataInfo:
     """Episodes in that split."""
     episodes_used: int
     """Different episodes among the starts."""
+    stored: str = ""
+    """Fingerprint of what lies on disk; that above also names how it is read (without its actions, resized)."""
 
 
 @dataclass(frozen=True)
