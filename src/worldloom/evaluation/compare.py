@@ -91,9 +91,10 @@ def compare(
 
 
 def contrast(reports: dict[str, Report]) -> dict[str, Any]:
-    """Which run is surely better at what: the JSON of comparison.json."""
-    notes, figures = _notes(reports), dict[str, Any]()
-    fair = not notes
+    """Which run is surely better at what: the JSON of comparison.json. Nobody is, where the runs' dreams were not held
+    against the same true frames."""
+    figures: dict[str, Any] = {}
+    fair = len({(r.data.frames or r.data.fingerprint, r.setting.prompt, r.setting.seed) for r in reports.values()}) == 1
     for name in dict.fromkeys(n for report in reports.values() for n in report.figures):
         have = {run: report.figures[name] for run, report in reports.items() if name in report.figures}
         horizon = _horizon(list(have.values()))
@@ -113,7 +114,7 @@ def contrast(reports: dict[str, Report]) -> dict[str, Any]:
         "runs": {run: {"model_sha256": r.run.model_sha256, "family": r.run.family, "parameters": r.run.parameters,
                        "controls": list(r.run.controls), "headline": r.verdict.headline, "data": r.data.fingerprint}
                  for run, r in reports.items()},
-        "notes": notes,
+        "notes": _notes(reports),
         "choices": [vars(choice) for choice in (_choose(*p, reports, fair) for p in PURPOSES) if choice is not None],
         "figures": figures,
     }  # fmt: skip
@@ -134,13 +135,12 @@ def surely_best(have: dict[str, Figure], horizon: str) -> str | None:
 
 
 def comparable(figures: Sequence[Figure]) -> bool:
-    """Whether these are the same quantity of several runs: of the same data, by the same features, in the same words.
+    """Whether these are the same quantity of several runs: by the same features, in the same words.
 
     The words tell what a name does not: a mean life *of 100* frames can't be held against one *of 200*, and each run is
     dreamed to ten times the length that it was trained on.
     """
-    kinds = {(f.title, f.unit, f.statistic, f.better, f.hashes.get("data"), f.hashes.get("extractor")) for f in figures}
-    return len(kinds) == 1
+    return len({(f.title, f.unit, f.statistic, f.better, f.hashes.get("extractor")) for f in figures}) == 1
 
 
 def _choose(purpose: str, names: tuple[str, ...], reports: dict[str, Report], fair: bool) -> Choice | None:

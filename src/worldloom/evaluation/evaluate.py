@@ -234,6 +234,7 @@ def measure(
             len(dataset.splits["test"]),
             len(np.unique(groups)),
             dataset.stored,
+            tensors_hash({"shown": shown, "true": true}, {}),
         ),
         setting=Setting(
             count,

@@ -62,8 +62,9 @@ class Figure:
     """Unit of the value; empty for shares."""
     statistic: Literal["mean", "median", "share", "total"]
     """How the values were summed up."""
-    better: Literal["lower", "higher"]
-    """Which way is better."""
+    better: Literal["lower", "higher", "neither"]
+    """Which way is better; ``neither`` where one value is right and both sides of it are wrong (the meaning tells which),
+    or where it says nothing of the model. By such a figure no run is called the better one."""
     meaning: str
     """One or two sentences."""
     blind_to: str = ""
@@ -112,6 +113,9 @@ class DataInfo:
     """Different episodes among the starts."""
     stored: str = ""
     """Fingerprint of what lies on disk; that above also names how it is read (without its actions, resized)."""
+    frames: str = ""
+    """Hash of the true frames, prompts and what followed, that the dreams were held against: two runs with the same
+    were measured on the same starts, however each reads its data."""
 
 
 @dataclass(frozen=True)
