@@ -16,6 +16,7 @@ from worldloom.evaluation.exact import ExactWorld
 from worldloom.evaluation.probes import NotMeasurableError
 from worldloom.evaluation.probes import trust as module
 from worldloom.evaluation.tracking import HIDDEN, LOST, MERGED, Tracks
+from worldloom.evaluation.trust import calibrate as calibrate_module
 from worldloom.evaluation.trust.calibrate import calibrate, save_trust
 from worldloom.evaluation.trust.conformal import least_groups
 from worldloom.evaluation.trust.planned import Plans, planned_dreams
@@ -121,6 +122,21 @@ def test_what_was_planned_is_what_is_done(dreams):
     assert ends(planned_dreams(exact, rows, dataclasses.replace(plans, choices=10)), plans) < ends(
         planned_dreams(exact, rows, dataclasses.replace(plans, choices=1)), plans
     )
+
+
+def test_plans_that_calibrate_share_no_draw_with_those_that_test(dreams, monkeypatch):
+    plans, seen = Plans(10, 10, 1, 12), []
+
+    def spied(*given, **more):
+        seen.append(planned_dreams(*given, **more))
+        return seen[-1]
+
+    monkeypatch.setattr(calibrate_module, "planned_dreams", spied)
+    calibrate(dreams, 20, plans)
+    spied(dreams, np.arange(10), plans)  # as the probe and the benchmark test them
+    one, other = (there.held.control["action"].numpy() for there in seen)
+    assert one.shape == other.shape
+    assert (one == other).mean() < 0.5  # of five actions a fifth agree by chance
 
 
 def ends(there, plans):

@@ -14,6 +14,7 @@ from worldloom.evaluation.probes import ProbeError
 from worldloom.evaluation.probes import trust as module
 from worldloom.imagination.rollout import absorb
 from worldloom.imagination.trust import TrustError, load_trust
+from worldloom.imagination.trust_signals import look
 from worldloom.models.saved import load_model
 
 SMALL = {"starts": 8, "prompt": 3, "horizon": 12, "count_horizon": 12, "other_actions": False, "progress": None}
@@ -55,8 +56,11 @@ def test_the_reader_says_what_the_probe_measured(run, report):
     bound = trust.bound(model, prompt, held.control)
     curve = load_report(run).figures["trust/bound"].curve
     assert curve is not None
-    if bound.known.all():
-        np.testing.assert_allclose(np.median(bound.within, 0), curve.value, rtol=1e-3)
+    signals = trust.familiar.signals(look(model, prompt, held.control, c.camera, 12, 0))
+    measured = trust.of_signals(c.views["prompt"], signals, regardless=True)
+    np.testing.assert_allclose(np.median(measured.within, 0), curve.value, rtol=1e-3)
+    np.testing.assert_allclose(bound.within[bound.known], measured.within[bound.known])
+    assert np.isinf(bound.within[~bound.known]).all()
     assert float((~bound.known).mean()) == report["trust/false_alarms"]
     state = absorb(model, model.start(8, 0), prompt)
     assert trust.bound(model, state).within.shape == (8, 12)

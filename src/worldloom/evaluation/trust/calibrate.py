@@ -15,7 +15,7 @@ from worldloom.evaluation.probes import Dreams, NotMeasurableError
 from worldloom.evaluation.trust.conformal import conformal_quantile, fit_scale, group_weights, least_groups, scores
 from worldloom.evaluation.trust.planned import Plans, planned_dreams
 from worldloom.evaluation.trust.signals import Measured, measured
-from worldloom.evaluation.trust.starts import calibration_starts, training_prompts
+from worldloom.evaluation.trust.starts import CALIBRATION, calibration_starts, training_prompts
 from worldloom.files import save_tensors, sweep, tensors_hash, write_json
 from worldloom.imagination.trust import (
     TENSORS_FILE,
@@ -135,7 +135,7 @@ def _with_plans(trust: Trust, dreams: Dreams, own: Dreams, rows: np.ndarray, pla
     if plans is None:
         return trust
     try:
-        there = planned_dreams(own, rows[: plans.calibration], plans)
+        there = planned_dreams(own, rows[: plans.calibration], plans, draws=CALIBRATION)
         done = measured(there, trust.familiar, contents.horizon, contents.sampler)
     except NotMeasurableError as reason:
         return Trust(replace(contents, planned=str(reason)), trust.familiar)

@@ -42,9 +42,12 @@ class Plans:
         )
 
 
-def planned_dreams(dreams: Dreams, rows: np.ndarray, plans: Plans) -> Dreams:
+def planned_dreams(dreams: Dreams, rows: np.ndarray, plans: Plans, draws: int = 0) -> Dreams:
     """For some of the starts: the actions that look best in dreams, the dream that they were chosen by, and what they
     really led to.
+
+    draws: added to the seed of what is tried and aimed at. What is calibrated and what tests it must not share them, or
+    the two are no independent samples.
 
     Raises :class:`NotMeasurableError` where nothing can be chosen, or done.
     """
@@ -55,10 +58,11 @@ def planned_dreams(dreams: Dreams, rows: np.ndarray, plans: Plans) -> Dreams:
         raise NotMeasurableError("there is no exact world in which planned actions could be done.")
     frames, n, k = min(plans.frames, dreams.horizon), len(rows), plans.choices
     some, camera, prompt = dreams.held.rows(rows), dreams.camera, dreams.prompt
-    draw = world.actions(n * k, frames, PLANNED + dreams.seed)
+    seed = dreams.seed + draws
+    draw = world.actions(n * k, frames, PLANNED + seed)
     assert draw is not None  # the world is the one whose actions these are
     dreamed = dreams.dream({"action": draw}, frames, held=some.rows(np.repeat(np.arange(n), k)))[camera]
-    best = np.arange(n) * k + _nearest(dreams, world, rows, dreamed, where)
+    best = np.arange(n) * k + _nearest(dreams, goals(world, n, seed), rows, dreamed, where, world.config.pushed)
     truth = {name: x[:, :prompt] for name, x in some.truth.items()}
     start = {name: truth[name][:, -1] for name in (*NEEDED, "goal") if name in truth}
     held = _joined(some, world.play(start, draw[best], frames), draw[best], prompt, camera)
@@ -91,11 +95,12 @@ def goals(world: ExactWorld, count: int, seed: int) -> np.ndarray:
     return draw.uniform((inset, inset), (c.width - inset, c.height - inset), (count, 2))
 
 
-def _nearest(dreams: Dreams, world: ExactWorld, rows: np.ndarray, dreamed: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """(n,) which of each start's K dreams (n * K, T, C, H, W) ends with the pushed object nearest to a goal drawn at
-    random; one in which it is lost looks worst."""
-    prompt, pushed = dreams.prompt, world.config.pushed
-    aims = goals(world, len(rows), dreams.seed)
+def _nearest(
+    dreams: Dreams, aims: np.ndarray, rows: np.ndarray, dreamed: np.ndarray, where: np.ndarray, pushed: int
+) -> np.ndarray:
+    """(n,) which of each start's K dreams (n * K, T, C, H, W) ends with the pushed object nearest to its goal, ``aims``
+    (n, 2) px; one in which it is lost looks worst."""
+    prompt = dreams.prompt
     scenes = followed(dreams).scenes
     chosen = []
     for row, goal, some in zip(rows, aims, np.split(dreamed, len(rows)), strict=True):
