@@ -1,6 +1,6 @@
 """The world of balls in a time-stepped engine (pymunk), with laws that an exact solver of ours does not know.
 
-    worldloom train own --env worldloom.worlds.stepped:Stepped --world.drag 0.02
+    worldloom train --env worldloom.worlds.stepped:Stepped --world.drag 0.02
 
 It shows, is given and tells what :class:`~worldloom.worlds.balls.Balls` does, but for the impacts. Steps of finite
 length miss the instant of an impact, so positions are off by what ``substeps`` allows: the error that any engine of
