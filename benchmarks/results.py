@@ -34,8 +34,9 @@ def page(name: str, report: dict[str, Any], config: dict[str, Any]) -> str:
         for horizon, x in by.items():
             span = interval[horizon] if isinstance(interval, dict) else interval
             text = f"{span[0]:.4g} to {span[1]:.4g}" if span else ""
-            lines.append(f"| `{figure}` | {horizon} | {x:.4g} | {text} | {n} |")
+            lines.append(f"| `{figure}` | {horizon} | {'not measured' if x is None else f'{x:.4g}'} | {text} | {n} |")
     lines += [f"\n{note}" for note in report["notes"]]
+    lines += [f"\n`{name}` is not measured here: {why}" for name, why in report["unmeasured"].items()]
     return "\n".join(lines) + "\n"
 
 
