@@ -128,6 +128,8 @@ def test_what_is_not_one_figure_has_no_winner(compared):
         {"hashes": figure.hashes | {"extractor": "other"}},
     ):
         assert surely_best({"one": one, "far": dataclasses.replace(far, **change)}, "") is None
+    either = {name: dataclasses.replace(x, better="neither") for name, x in (("one", one), ("far", far))}
+    assert surely_best(either, "") is None  # a restitution of 4 is no better than one of 1, nor worse by its sign
 
 
 def test_a_figure_that_was_not_measured_alike_does_not_decide(compared):

@@ -46,6 +46,12 @@ def test_when_two_figures_lie_apart(bad, interval, lower, higher):
     assert judge(figure(bad, interval, "higher"), dataclasses.replace(PLAIN, better="higher")) == higher
 
 
+@pytest.mark.parametrize(("bad", "interval"), [(1.5, (1.2, 1.8)), (0.5, (0.4, 0.6))])
+def test_where_one_value_is_right_neither_side_looks_better(bad, interval):
+    true = dataclasses.replace(PLAIN, better="neither", floor=1.0)
+    assert judge(figure(bad, interval, "neither"), true) == "detected"
+
+
 def test_a_figure_by_horizon_detects_at_any_and_errors_outweigh_what_looks_better():
     true = figure({"1": 1.0, "5": 1.0}, {"1": (0.9, 1.1), "5": (0.9, 1.1)})
     worse, better = (2.0, (1.8, 2.2)), (0.5, (0.4, 0.6))

@@ -72,6 +72,10 @@ def test_the_true_world_is_at_its_floor(ask):
     }  # fmt: skip
     for name, limit in limits.items():
         assert values[name] <= limit, name
+    either = {name for name, figure in found.figures.items() if figure.better == "neither"}  # of which one is right
+    assert either == {
+        "gravity/vertical", "gravity/horizontal", "walls/restitution", "contacts/restitution", "causality/pushes",
+    }  # fmt: skip
     assert values["gravity/vertical"] == pytest.approx(0.1, rel=0.001)
     assert abs(values["gravity/horizontal"]) < 1e-4
     assert values["causality/pushes"] == pytest.approx(1, abs=0.002)

@@ -126,7 +126,10 @@ def surely_best(have: dict[str, Figure], horizon: str) -> str | None:
     pairs = {run: _pair(figure.interval, horizon) for run, figure in have.items()}
     if len(have) < 2 or any(pair is None for pair in pairs.values()) or not comparable(list(have.values())):
         return None
-    lower = next(iter(have.values())).better == "lower"
+    better = next(iter(have.values())).better
+    if better == "neither":
+        return None
+    lower = better == "lower"
     for run, pair in pairs.items():
         others = [other for name, other in pairs.items() if name != run]
         if all(pair[1] < o[0] if lower else pair[0] > o[1] for o in others if pair is not None and o is not None):

@@ -35,7 +35,7 @@ def by_horizon(
     *,
     title: str,
     unit: str,
-    better: Literal["lower", "higher"],
+    better: Literal["lower", "higher", "neither"],
     n_of: str,
     meaning: str,
     blind_to: str = "",

@@ -63,8 +63,8 @@ class Figure:
     statistic: Literal["mean", "median", "share", "total"]
     """How the values were summed up."""
     better: Literal["lower", "higher", "neither"]
-    """Which way is better; ``neither`` where one value is right and both sides of it are wrong (the meaning tells which),
-    or where it says nothing of the model. By such a figure no run is called the better one."""
+    """Which way is better; ``neither`` where one value is right and both sides of it are wrong (its meaning tells), or
+    where it says nothing of the model. By such a figure no run is called the better one."""
     meaning: str
     """One or two sentences."""
     blind_to: str = ""

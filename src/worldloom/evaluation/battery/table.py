@@ -150,8 +150,9 @@ def judge(bad: Figure | None, true: Figure | None) -> Verdict:
 
     ``detected``: at some horizon (or as a whole) the two intervals lie apart, the bad world's on the worse side, and
     the values differ by more than :data:`MARGIN` of the larger and, where lower is better, by more than the figure's
-    floor: within it lies what the instrument does to true frames. ``better``: likewise, on the better side, and
-    nowhere on the worse. ``blind``: neither. ``unmeasured``: one of the two could not be measured, or has no interval.
+    floor: within it lies what the instrument does to true frames. Where neither side is better, both are the worse.
+    ``better``: likewise, on the better side, and nowhere on the worse. ``blind``: neither. ``unmeasured``: one of the
+    two could not be measured, or has no interval.
     """
     if bad is None or true is None:
         return "unmeasured"
@@ -161,7 +162,7 @@ def judge(bad: Figure | None, true: Figure | None) -> Verdict:
         rows: list[Any] = [x or {} for x in parts]
         cells = [tuple(row.get(h) for row in rows) for h in bad.value]
     sides = [_side(*cell, sign=1 if bad.better == "lower" else -1) for cell in cells]
-    known = [s for s in sides if s is not None]
+    known = [abs(s) if bad.better == "neither" else s for s in sides if s is not None]
     if not known:
         return "unmeasured"
     if max(known) > 0:

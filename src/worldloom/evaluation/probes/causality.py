@@ -97,7 +97,7 @@ def causality(dreams: Dreams) -> dict[str, Figure]:
     if any(one.law.pushes.any() for one in found.dreamed[:1]):
         mine, true = _obeyed(found.dreamed), _obeyed(found.real)
         out["pushes"] = dreams.figure(
-            mine[:, 1], rows=mine[:, 0].astype(int), floor=true[:, 1], statistic="median", better="higher",
+            mine[:, 1], rows=mine[:, 0].astype(int), floor=true[:, 1], statistic="median", better="neither",
             title="What pushes do", n_of="pushed free flights",
             meaning="The multiple of the given pushes that explains a flight best: 1 is obeyed, 0 ignored, 2 doubled.",
             blind_to="Pushes while something else touches, and which of several actions is wrong.",

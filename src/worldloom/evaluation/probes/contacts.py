@@ -117,7 +117,7 @@ def _touching(dreams: Dreams) -> list[Invariant]:
 
 def _rebound(dreams: Dreams, real: np.ndarray, found: tuple[np.ndarray, np.ndarray], n_of: str) -> Figure:
     return dreams.figure(
-        found[0], rows=found[1], floor=real, statistic="median", title="Restitution", better="higher", n_of=n_of,
+        found[0], rows=found[1], floor=real, statistic="median", title="Restitution", better="neither", n_of=n_of,
         meaning="Ratio of the speeds after and before; 1 is elastic, less loses energy, more makes it.",
         blind_to=CROWDED,
     )  # fmt: skip

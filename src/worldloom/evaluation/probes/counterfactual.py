@@ -82,7 +82,7 @@ def _sizes(found: Displaced, some: Dreams) -> dict[str, Figure]:
     ratio, ceiling = ((x * true).sum(-1)[far] / size[far] ** 2 for x in (dreamed, seen))
     out = {
         "size_ratio": some.figure(
-            ratio, rows=rows[far], ceiling=ceiling, better="higher",
+            ratio, rows=rows[far], ceiling=ceiling, better="neither",
             title="Size of what an action does", n_of="starts × actions",
             meaning=f"Way of the pushed object along the true way, over the true way, {after}: 1 is right, 0 ignores "
             "the action, below 0 does the opposite, above 1 overdoes it. Lost objects are left out: see lost.",

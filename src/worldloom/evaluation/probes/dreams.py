@@ -156,7 +156,7 @@ class Dreams:
         values: np.ndarray,
         *,
         title: str,
-        better: Literal["lower", "higher"],
+        better: Literal["lower", "higher", "neither"],
         meaning: str,
         unit: str = "",
         statistic: Statistic = "mean",

@@ -163,7 +163,7 @@ def gravity(dreams: Dreams) -> dict[str, Figure]:
         configured = None if known is None else {"configured": np.array([known[axis - 1]])}
         out[name] = dreams.figure(
             dreamed[:, axis], rows=dreamed[:, 0].astype(int), floor=real[:, axis], baselines=configured,
-            statistic="median", unit="px/frame²", title=f"Acceleration {word}", better="lower", n_of=error.n_of,
+            statistic="median", unit="px/frame²", title=f"Acceleration {word}", better="neither", n_of=error.n_of,
             meaning=f"Median acceleration {word} of free flights, pushes taken off. Right is what the world has"
             + ("" if known is None else f": {known[axis - 1]:g}") + ", neither more nor less.",
             blind_to="Flights that differ from each other and are right in the middle: see the error.",

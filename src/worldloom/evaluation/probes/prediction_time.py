@@ -123,7 +123,7 @@ def _in_lyapunov_times(
             title="Largest Lyapunov exponent of the world",
             unit="/frame",
             statistic="mean",
-            better="lower",
+            better="neither",
             floor=found.linear,
             meaning=f"Of the exact world, by twin runs over {found.frames} frames after as many to settle; the "
             f"floor is what twins show that part in proportion to time. {chaos}",
@@ -145,7 +145,7 @@ def _in_lyapunov_times(
             title="Ceiling by the Lyapunov exponent",
             unit="frames",
             statistic="mean",
-            better="higher",
+            better="neither",
             meaning=f"T* = ln(θσ/δ)/λ: frames until the tracker's own error (δ = {error:.3g} px) has grown to what "
             "counts as wrong. Whoever sees no more than pictures can't know longer.",
             blind_to="That a prompt shows velocities less sharply than positions: the ceiling beside mean_frames, by "

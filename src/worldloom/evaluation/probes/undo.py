@@ -118,7 +118,7 @@ def _figures(some: Dreams, asked: np.ndarray, got: np.ndarray, seen: np.ndarray,
             blind_to="Dreams that never went: who ignores actions returns perfectly. See went_ratio.",
         ),
         "went_ratio": some.figure(
-            went(got)[tracked], rows=rows, ceiling=went(seen)[asked], better="higher",
+            went(got)[tracked], rows=rows, ceiling=went(seen)[asked], better="neither",
             title="Way out", n_of="starts × pairs",
             meaning="Way from doing nothing when furthest, along the true one, over the true one: 1 is right, 0 "
             "ignores the actions, below 0 does the opposite.",
