@@ -87,8 +87,12 @@ class Stepped:
         return self._look()
 
     def step(self, action: np.ndarray | None = None) -> Frames:
-        """Push, move on by one frame and look."""
+        """Push, move on by one frame and look. A world whose time is up must be reset first."""
         config = self.config.balls
+        if (late := np.flatnonzero(self._late())).size:
+            raise WorldloomError(
+                f"Worlds {late.tolist()} have ended: reset(mask=frames.ended) them before the next step."
+            )
         for i, held in enumerate(self._spaces):
             if held is None:
                 raise WorldloomError("Call reset() before step().")
@@ -140,11 +144,13 @@ class Stepped:
         position = np.array([[tuple(b.position) for b in row] for row in bodies])
         velocity = np.array([[tuple(b.velocity) for b in row] for row in bodies])
         truth = {"position": position, "velocity": velocity, "radius": self._radius.copy()}
+        frames = {"camera": self._renderer.draw(position, self._radius)}
+        return Frames(frames, np.zeros(self.num, bool), self._late(), None, truth)
+
+    def _late(self) -> np.ndarray:
+        """(N,) bool: the time limit is reached."""
         limit = self.config.balls.time_limit
-        late = self._time >= limit if limit is not None else np.zeros(self.num, bool)
-        return Frames(
-            {"camera": self._renderer.draw(position, self._radius)}, np.zeros(self.num, bool), late, None, truth
-        )
+        return np.zeros(self.num, bool) if limit is None else self._time >= limit
 
 
 def elastic(config: BallsConfig, **laws: Any) -> SteppedConfig:
