@@ -78,6 +78,27 @@ def test_no_impact_lies_within_a_flight_and_flights_are_straight(x, y, u, v, g, 
         assert turn.beyond == pytest.approx(0, abs=1e-6)
 
 
+def test_what_sticks_or_is_lost_where_it_should_bounce_is_left_out_and_not_forgotten():
+    time = np.arange(30.0)
+    x = np.minimum(30 + 2 * time, 60)  # flies into the right wall, and stays there
+    stuck = np.stack([x, np.full(30, 32.0)], -1)[:, None]
+    gone = stuck.copy()
+    gone[16:] = np.nan
+    for path in (stuck, gone):
+        found = find_events([paths(path, [4.0])])
+        assert not found.turns
+        assert found.crowded_turns == [0]
+    bounced = np.stack([np.where(time < 15, 30 + 2 * time, 90 - 2 * time), np.full(30, 32.0)], -1)[:, None]
+    found = find_events([paths(bounced, [4.0])])
+    assert len(found.turns) == 1
+    assert not found.crowded_turns
+    left = np.stack([10 + np.minimum(time, 17.5), np.full(30, 32.0)], -1)  # two meet, and stay together
+    right = np.stack([54 - np.minimum(time, 17.5), np.full(30, 32.0)], -1)
+    found = find_events([paths(np.stack([left, right], 1), [4.5, 4.5])])
+    assert not found.contacts
+    assert found.crowded_contacts == [0]
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.floats(-3.0, 3.0), st.floats(1.0, 4.0), st.floats(2.0, 7.0), st.floats(2.0, 7.0), st.floats(0.0, 0.1))
 def test_a_contact_is_elastic_and_keeps_momentum_and_energy(aside, speed, small, large, g):

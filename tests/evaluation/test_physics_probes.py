@@ -9,9 +9,10 @@ import pytest
 
 from worldloom.evaluation.battery import Simulated, dreamer, make_dreams
 from worldloom.evaluation.battery.laws import Law
+from worldloom.evaluation.events import Contact
 from worldloom.evaluation.exact import ExactWorld
 from worldloom.evaluation.invariants import Invariant, overall
-from worldloom.evaluation.probes import NotMeasurableError, find_probes, measure_all
+from worldloom.evaluation.probes import NotMeasurableError, contacts, find_probes, measure_all
 from worldloom.evaluation.probes.constancy import lab
 from worldloom.evaluation.probes.permanence import Fates, lives
 from worldloom.evaluation.probes.physics import laws
@@ -159,8 +160,29 @@ def test_the_score_falls_with_the_size_of_a_fault_and_names_the_worst(ask):
     assert found.figures["physics/worst"].value < 0.01
     for name, figure in found.figures.items():
         assert 0 <= figure.value <= 1, name
-        low, high = figure.interval
-        assert 0 <= low <= high <= 1
+        if figure.n:
+            low, high = figure.interval
+            assert 0 <= low <= figure.value <= high <= 1
+        else:
+            assert figure.value == 0
+            assert "the dreams show none of these" in figure.meaning
+
+
+def test_a_contact_that_no_frame_shows_has_no_depth():
+    seen = Contact(0, 9.0, True, True, 2.0, 2.0, 0.0, 2.0, 0.0, 0.1, 0.3)
+    hidden = dataclasses.replace(seen, deepest=float("nan"))
+    values, rows = contacts._column([seen, hidden], lambda c: contacts._above(c.deepest))
+    assert values.tolist() == [0.3]  # and not 0 for the other
+    assert rows.tolist() == [0]
+
+
+def test_standing_still_is_not_lawful(ask):
+    values, _ = ask("copy_last")
+    for name in ("restitution_error", "along", "turn_px", "ignored"):
+        assert values[f"walls/{name}"] is None
+        assert values[f"physics/walls_{name}"] == 0
+    assert values["physics/constancy_size"] == 1
+    assert values["physics/score"] < 0.5
 
 
 def test_a_world_without_gravity_has_none_and_one_ball_no_contacts():

@@ -28,6 +28,11 @@ LEAP = 0.5
 """... nor has a sudden change of place by more, px."""
 SIDES = 4
 """Frames on each side of a place that is looked at for a jump."""
+STUCK = 10
+"""Frames after a flight into something by which the object must fly again; one that does not sticks to it, or is
+gone."""
+MEETING = 5
+"""Frames after the end of a flight within which it leads to what ended it."""
 APART = 0.1
 """px: rims that a frame shows this far from each other between two touches parted in between."""
 TWICE = "twice"
@@ -94,7 +99,8 @@ class Events:
     turns: list[Turn] = field(default_factory=list)
     contacts: list[Contact] = field(default_factory=list)
     crowded_turns: list[int] = field(default_factory=list)
-    """Start of each that could not be judged: walls that may have been met together with something else, or unseen."""
+    """Start of each that could not be judged: walls that may have been met together with something else, or unseen, or
+    that were not left again."""
     crowded_contacts: list[int] = field(default_factory=list)
     """The same of pairs."""
 
@@ -116,7 +122,34 @@ def find_events(paths: list[Paths]) -> Events:
         for k in range(one.objects):
             for before, after in pairwise(one.flights[k]):
                 _between(one, k, before, after, out)
+        _unfinished(one, out)
     return out
+
+
+def _unfinished(one: Paths, out: Events) -> None:
+    """Count among what could not be judged the last flights that led into a wall or another object, for good."""
+    last = [flights[-1] if flights and flights[-1].stop < one.frames - STUCK else None for flights in one.flights]
+    ways = [
+        None if f is None else one.place(k, one.line(k, max(f.start, f.stop - WINDOW + 1), f.stop), _ahead(f.stop))
+        for k, f in enumerate(last)
+    ]
+    for k, way in enumerate(ways):
+        if way is not None:
+            deep = np.maximum(one.radius[k] - way, way + one.radius[k] - np.array(one.law.box))
+            out.crowded_turns += [one.row] * bool(deep.max() >= DEEP)
+    for i, j in one.pairs:
+        first, second = ways[i], ways[j]
+        begun = [f.stop for f in (last[i], last[j]) if f is not None]
+        if first is None or second is None or abs(begun[0] - begun[1]) > 1:
+            continue
+        late = max(begun) - np.array(begun)  # both from the same frame on
+        between = second[late[1] :][: MEETING - 1] - first[late[0] :][: MEETING - 1]
+        deep = one.radius[i] + one.radius[j] - np.hypot(*between.T)
+        out.crowded_contacts += [one.row] * bool(deep.max() >= DEEP)
+
+
+def _ahead(stop: int) -> np.ndarray:
+    return stop + np.arange(MEETING, dtype=float)
 
 
 def _between(one: Paths, k: int, before: Flight, after: Flight, out: Events) -> None:

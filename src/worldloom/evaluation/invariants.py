@@ -13,6 +13,9 @@ from worldloom.evaluation.probes.dreams import Dreams
 from worldloom.evaluation.schema import Figure
 from worldloom.evaluation.statistics import Statistic
 
+SHOWN = 10
+"""Events of the true frames from which on a law counts of which the dreams show none: its score is 0. A dream that
+stands still, or loses what it should show, breaks no law, and is not therefore lawful."""
 FLOORS = 3.0
 """The tolerance of a score is this many times the instrument's floor, unless the physical tolerance is larger."""
 
@@ -67,7 +70,12 @@ class Invariant:
     @property
     def usable(self) -> bool:
         """Whether a score can be made of it."""
-        return self.tolerance > 0 and len(self.values) > 0 and len(self.floor) > 0
+        return self.tolerance > 0 and len(self.floor) > 0 and (len(self.values) > 0 or len(self.floor) >= SHOWN)
+
+    @property
+    def worth(self) -> float:
+        """Its score; 0 where the dreams show no such event and the true frames do (see :data:`SHOWN`)."""
+        return self.score(summed(self.values, self.statistic)) if len(self.values) else 0.0
 
     @property
     def allowed(self) -> float:
@@ -87,7 +95,7 @@ class Invariant:
             interval = self.score(raw.interval[1]), self.score(raw.interval[0])
         return dataclasses.replace(
             raw,
-            value=self.score(summed(self.values, self.statistic)),
+            value=self.worth,
             interval=interval,
             floor=1.0,
             statistic="median" if self.statistic == "median" else "mean",  # of errors, a share or not
@@ -95,7 +103,8 @@ class Invariant:
             better="higher",
             title=f"Score: {self.title[:1].lower()}{self.title[1:]}",
             meaning=f"exp(-(error - floor)/tolerance) of “{self.title}”, with a tolerance of "
-            f"{self.allowed:.3g}{' ' + self.unit if self.unit else ''}.",
+            f"{self.allowed:.3g}{' ' + self.unit if self.unit else ''}."
+            + ("" if len(self.values) else f" 0: the dreams show none of these, the true frames {len(self.floor)}."),
             baselines={},
         )
 
@@ -122,7 +131,7 @@ def overall(
     parts: Sequence[Invariant], dreams: Dreams, resamples: int = 1000
 ) -> tuple[float, tuple[float, float] | None]:
     """Median of the scores of the parts, and its interval of 95 %: episodes are drawn anew, the same for every part."""
-    value = float(np.median([p.score(summed(p.values, p.statistic)) for p in parts]))
+    value = float(np.median([p.worth for p in parts]))
     labels = np.unique(dreams.episodes, return_inverse=True)[1].reshape(-1)
     count = int(labels.max()) + 1
     if count < 2:
@@ -130,6 +139,9 @@ def overall(
     drawn = np.random.default_rng(dreams.seed).multinomial(count, np.full(count, 1 / count), resamples)
     scores = []
     for part in parts:
+        if not len(part.values):
+            scores.append(np.zeros(resamples))
+            continue
         weights = drawn[:, labels[np.asarray(part.rows, int)]].astype(np.float64)
         errors = weighted(part.values, weights, part.statistic)
         floor = summed(part.floor, part.statistic)

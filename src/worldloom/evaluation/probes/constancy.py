@@ -71,11 +71,6 @@ def _keeping(dreams: Dreams) -> list[Invariant]:
     count = found.radius.shape[1]
     real = _errors(found.shown, found.real, paths.real, count)
     dreamed = _errors(found.shown, found.dreamed, paths.dreamed, count)
-    if not len(dreamed):
-        raise NotMeasurableError(
-            f"No object is seen alone, in the prompt and by more than {MARGIN:g} px in the dream: its size, shape and "
-            "colour can't be compared."
-        )
     words: dict[str, Any] = {"n_of": "objects", "statistic": "mean", "blind_to": BLIND}
 
     def of(column: int, **more: Any) -> Invariant:
@@ -96,7 +91,13 @@ def _keeping(dreams: Dreams) -> list[Invariant]:
 @probe(name="constancy", truth=("position",), about="Do objects keep their size, shape and colour?")
 def constancy(dreams: Dreams) -> dict[str, Figure]:
     """Change of area, of the ratio of axes, and of colour, object by object against its own prompt."""
-    return {one.name: one.figure(dreams) for one in keeping(dreams)}
+    found = keeping(dreams)
+    if not len(found[0].values):
+        raise NotMeasurableError(
+            f"No object is seen alone, in the prompt and by more than {MARGIN:g} px in the dream: its size, shape and "
+            "colour can't be compared."
+        )
+    return {one.name: one.figure(dreams) for one in found}
 
 
 __all__ = ["constancy", "keeping", "lab"]

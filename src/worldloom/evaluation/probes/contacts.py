@@ -15,7 +15,8 @@ from worldloom.evaluation.probes.dreams import Dreams
 from worldloom.evaluation.schema import Figure
 
 CROWDED = (
-    f"Events in quick succession: each needs {LEAST_FRAMES} frames of free flight before and after it; see left_out."
+    f"Events in quick succession, and objects that stick to what they meet or are lost there: each event needs "
+    f"{LEAST_FRAMES} frames of free flight before and after it; see left_out."
 )
 
 
@@ -28,7 +29,8 @@ def _left_out(
         np.repeat([0.0, 1.0], [len(dreamed[0]), len(dreamed[1])]), rows=rows,
         floor=np.repeat([0.0, 1.0], [len(real[0]), len(real[1])]), share=True, better="lower",
         title=f"{what} left out", n_of=f"{what.lower()} that may have been",
-        meaning="Share that was not measured: something else was too near in time, or the object was not seen.",
+        meaning="Share that was not measured: something else was too near in time, or the object was not seen, or it "
+        "never flew again.",
     )  # fmt: skip
 
 
@@ -38,6 +40,11 @@ def _column(found: list[Any], value: Callable[..., float]) -> tuple[np.ndarray, 
     rows = np.array([x.row for x in found], int)
     fine = np.isfinite(values)
     return values[fine], rows[fine]
+
+
+def _above(x: float) -> float:
+    """x where it is above 0, else 0; what no frame shows stays NaN."""
+    return float(np.maximum(x, 0.0))
 
 
 def _made(real: list[Any], dreamed: list[Any], value: Callable[..., float], **words: Any) -> Invariant:
@@ -107,10 +114,10 @@ def _touching(dreams: Dreams) -> list[Invariant]:
         _made(*due, lambda c: float(not c.responded), name="ghosts", n_of="objects flown into", statistic="mean",
               share=True, tolerance=0.1, title="Ghost contacts",
               meaning="Share of pairs on their way into each other that pass without an exchange of momentum."),
-        _made(*every, lambda c: max(0.0, c.deepest), name="penetration_px", n_of=pairs, unit="px", statistic="mean",
+        _made(*every, lambda c: _above(c.deepest), name="penetration_px", n_of=pairs, unit="px", statistic="mean",
               tolerance=0.5, title="Deepest overlap",
               meaning="How deep the discs overlap at the deepest frame of a contact, max(0, rᵢ + rⱼ - d)."),
-        _made(*answered, lambda c: max(0.0, -c.overlap), name="distance_px", n_of=pairs, unit="px", tolerance=0.5,
+        _made(*answered, lambda c: _above(-c.overlap), name="distance_px", n_of=pairs, unit="px", tolerance=0.5,
               title="Contact at a distance", meaning="Gap between the rims where the paths before and after meet."),
     ]  # fmt: skip
 

@@ -69,11 +69,6 @@ def steadiness(dreams: Dreams) -> list[Invariant]:
 def _steadiness(dreams: Dreams) -> list[Invariant]:
     found = flown(dreams)
     real, dreamed = _steady(found.real), _steady(found.dreamed)
-    if not len(dreamed):
-        raise NotMeasurableError(
-            f"None of the dreams holds an object in free flight for {STEADY} frames: clear of walls and of others by "
-            f"{MARGIN:g} px, and seen throughout."
-        )
     flights = f"free flights of at least {STEADY} frames"
 
     def of(column: int, **words: Any) -> Invariant:
@@ -146,7 +141,13 @@ def falling(dreams: Dreams) -> Invariant:
 @probe(name="inertia", truth=("position",), about="Does an object that nothing touches keep its velocity?")
 def inertia(dreams: Dreams) -> dict[str, Figure]:
     """Change of velocity, speed and heading in free flight, jitter, and the change where the dream begins."""
-    return {one.name: one.figure(dreams) for one in steadiness(dreams)}
+    found = steadiness(dreams)
+    if not len(found[0].values):
+        raise NotMeasurableError(
+            f"None of the dreams holds an object in free flight for {STEADY} frames: clear of walls and of others by "
+            f"{MARGIN:g} px, and seen throughout."
+        )
+    return {one.name: one.figure(dreams) for one in found}
 
 
 @probe(name="gravity", truth=("position",), about="Do objects fall as they should, and not where there is no gravity?")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from worldloom.evaluation.invariants import FLOORS, Invariant, overall, summed
+from worldloom.evaluation.invariants import FLOORS, SHOWN, Invariant, overall
 from worldloom.evaluation.probes.base import NotMeasurableError, probe
 from worldloom.evaluation.probes.causality import unexplained
 from worldloom.evaluation.probes.constancy import keeping
@@ -53,10 +53,11 @@ def physics(dreams: Dreams) -> dict[str, Figure]:
     score = dataclasses.replace(
         first, value=value, interval=interval, n=len(parts), n_of="laws", statistic="median", title="Physics score",
         meaning="Median over the laws of exp(-(error - floor)/tolerance): 1 is as the world itself. A tolerance is "
-        f"{FLOORS:g} times the floor, or what the law's page states where that is larger.",
+        f"{FLOORS:g} times the floor, or what the law's page states where that is larger. A law of which the true "
+        f"frames hold {SHOWN} events or more and the dreams none has 0.",
         blind_to="Half of the laws: a median does not see a fault that breaks few of them. Read the parts.",
     )  # fmt: skip
-    least = min(found, key=lambda name: found[name].score(summed(found[name].values, found[name].statistic)))
+    least = min(found, key=lambda name: found[name].worth)
     worst = dataclasses.replace(
         parts[least], title="Worst of the laws", meaning=f"The lowest score, here of {least}: {parts[least].meaning}",
         blind_to="That the worst of many is low by chance: see its interval, and its raw figure.",

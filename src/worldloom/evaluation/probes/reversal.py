@@ -85,11 +85,6 @@ def _reversing(dreams: Dreams) -> list[Invariant]:
     found = flown(dreams)
     real, dreamed = law_errors(found.real), law_errors(found.dreamed)
     real, dreamed = real[np.isfinite(real).all(1)], dreamed[np.isfinite(dreamed).all(1)]
-    if not len(dreamed):
-        raise NotMeasurableError(
-            f"None of the dreams has a moment at which every object is in free flight, with {FRAMES} frames before and "
-            "after it: fewer objects, or a longer horizon, would."
-        )
     words: dict[str, Any] = {
         "n_of": "moments of dreams", "unit": "px", "blind_to": "Faults that begin later than a moment's stretch, and "
         "moments at which an object touches something.",
@@ -110,7 +105,13 @@ def _reversing(dreams: Dreams) -> list[Invariant]:
 @probe(name="reversal", truth=("position",), exact=True, about="Does the dream obey the law when it is run backwards?")
 def reversal(dreams: Dreams) -> dict[str, Figure]:
     """Error of the law from the dream's own moments, forwards and backwards."""
-    return {one.name: one.figure(dreams) for one in reversing(dreams)}
+    found = reversing(dreams)
+    if not len(found[0].values):
+        raise NotMeasurableError(
+            f"None of the dreams has a moment at which every object is in free flight, with {FRAMES} frames before and "
+            "after it: fewer objects, or a longer horizon, would."
+        )
+    return {one.name: one.figure(dreams) for one in found}
 
 
 __all__ = ["law_errors", "reversal", "reversing"]
