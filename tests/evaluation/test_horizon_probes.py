@@ -19,6 +19,8 @@ from worldloom.evaluation.probes.drift import window_means
 from worldloom.evaluation.probes.fidelity import energy_distance, quantities, wasserstein
 from worldloom.evaluation.probes.horizon import jackknife, long_dreams, settled, window_length, windowed, worst
 from worldloom.evaluation.probes.prediction_time import valid_for
+from worldloom.evaluation.probes.survival import lasting_figures
+from worldloom.evaluation.survival import Lives
 from worldloom.worlds.balls import BallsConfig
 
 ALL = "regimes,prediction_time,fidelity,drift,half_life"
@@ -205,6 +207,23 @@ class Hidden:
     def dream(self, held, control, frames, **rest):
         rows = np.array([int(np.flatnonzero(self.held.episodes == e)[0]) for e in held.episodes])
         return self.inner.dream(self.held.rows(rows), control, frames, **rest)
+
+
+def test_few_true_frames_are_enough_to_tell_a_half_life_of_pictures():
+    found = asked(bare(Truth(ONE), trained=16, horizon=5), "half_life").figures
+    assert found["half_life/motion_mean_frames"].value > 0
+    assert found["half_life/picture_mean_frames"].value == 5
+
+
+def test_where_nobody_can_be_judged_any_more_no_life_is_said_to_last_so_long():
+    dreams = made(Truth(ONE), n=6, trained=4, horizon=20)
+    seen_for = Lives(np.full(6, 3), np.zeros(6, bool))  # none has failed, and none was seen past frame 3
+    found = lasting_figures(dreams, seen_for, 20, title="Dreams", meaning="M.", blind_to="B.")
+    assert found["median_frames"].value is None
+    assert "more than half outlast the 3 frames that can be judged" in found["median_frames"].meaning
+    never = Lives(np.zeros(6, int), np.zeros(6, bool))
+    found = lasting_figures(dreams, never, 20, title="Dreams", meaning="M.", blind_to="B.")
+    assert "no frame can be judged" in found["median_frames"].meaning
 
 
 def test_without_truth_pictures_are_measured_and_the_rest_is_listed():

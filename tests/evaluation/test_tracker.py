@@ -3,6 +3,7 @@ import pytest
 from toy_discs import GROUND, render
 
 from worldloom.contract import WorldloomError
+from worldloom.evaluation.figures import track
 from worldloom.evaluation.tracker import FOUND, MISSING, Scene, background, calibrate, detect, match, match_clip
 
 SIZE = 64
@@ -139,6 +140,20 @@ def test_matching_takes_the_least_sum_of_distances():
     got, reason = match(found, known)
     assert got[:2].tolist() == [[2.0, 0], [3.2, 0]]
     assert reason.tolist() == [FOUND, FOUND, MISSING]
+
+
+def test_a_start_whose_prompt_shows_nothing_is_measured_by_what_the_others_show():
+    rng = np.random.default_rng(3)
+    start = rng.uniform([10, 10], [30, 50], (8, 1, 2))
+    position = np.stack([s + 2.0 * np.arange(12)[:, None] * np.array([1.0, 0.0]) for s in start])[:, :, None]
+    frames = np.stack([render(p, SIZE, 4) for p in position])
+    empty = frames[:, :4].copy()
+    empty[0] = background(frames[:, 4:])  # as if it were behind something
+    found = track(empty, frames[:, 4:], frames[:, 4:], position)
+    assert found.error[:, -4:].max() < 0.1
+    assert not found.lost.any()
+    with pytest.raises(WorldloomError, match="sees no objects"):
+        track(np.repeat(empty[:1], 8, 0), frames[:, 4:], frames[:, 4:], position)
 
 
 def test_a_scene_without_objects_is_an_error():

@@ -12,7 +12,7 @@ from torch import Tensor
 from worldloom.evaluation.metrics import psnr, ssim
 from worldloom.evaluation.schema import Curve, Figure
 from worldloom.evaluation.statistics import Statistic, bootstrap, share_interval
-from worldloom.evaluation.tracker import Objects, background, calibrate, detect, match_clip
+from worldloom.evaluation.tracker import Objects, background, calibrate_each, detect, match_clip
 
 HORIZONS = (1, 5, 10, 20, 50, 100)
 """The horizons, in frames, that stand at the top of report.json (as far as the dreams reach)."""
@@ -175,9 +175,9 @@ def track(prompt: np.ndarray, true: np.ndarray, dream: np.ndarray, position: np.
         distance = np.sqrt(np.square(found - known).sum(-1))
         return np.where(np.isfinite(distance), np.minimum(distance, diagonal), diagonal)
 
-    for clip, future, dreamt, where in zip(prompt, true, dream, position, strict=True):
-        objects = where.shape[1]
-        scene = calibrate(clip, objects, ground, position=where[:shown])
+    objects = position.shape[2]
+    scenes = calibrate_each(list(prompt), [ground] * len(prompt), list(position[:, :shown]))
+    for clip, future, dreamt, where, scene in zip(prompt, true, dream, position, scenes, strict=True):
         before, _ = match_clip(detect(clip, scene), where[:shown])
         truth: Objects = detect(future, scene)
         dreams: Objects = detect(dreamt, scene)

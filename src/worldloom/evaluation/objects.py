@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from worldloom.evaluation.probes.dreams import Dreams
-from worldloom.evaluation.tracking import Scene, Tracks, background, calibrate, track_clip
+from worldloom.evaluation.tracker import calibrate_each
+from worldloom.evaluation.tracking import Scene, Tracks, background, track_clip
 
 LEARNT = 32
 """True frames, spread over prompt and future, from which a start's objects are learnt."""
@@ -40,7 +41,7 @@ def follow_frames(dreams: Dreams, frames: np.ndarray) -> Followed:
     scenes, shown, real, radius = dreams.once("followed true frames", lambda: _true(dreams))
     now = dreams.prompt - 1
     dreamed = [
-        track_clip(dream, scene, where[now], velocity[now], occluder=_occluder(dreams))
+        track_clip(dream, scene, where[now], velocity[now], occluder=hidden_by(dreams))
         for dream, scene, where, velocity in zip(frames, scenes, *_motion(dreams), strict=True)
     ]
     return Followed(shown, real, dreamed, scenes, radius)
@@ -48,26 +49,28 @@ def follow_frames(dreams: Dreams, frames: np.ndarray) -> Followed:
 
 def _true(dreams: Dreams) -> tuple[list[Scene], list[Tracks], list[Tracks], np.ndarray]:
     """Scenes, tracks of the prompts and of the true frames, and radii (n, K)."""
-    prompt, occluder = dreams.prompt, _occluder(dreams)
+    prompt, occluder = dreams.prompt, hidden_by(dreams)
     frames = np.concatenate([dreams.shown[dreams.camera], dreams.real[dreams.camera]], 1)
     ground = dreams.once("background", lambda: background(frames))
     known = dreams.truth.get("radius")
-    scenes, shown, real = [], [], []
-    for row, (clip, where, velocity) in enumerate(zip(frames, *_motion(dreams), strict=True)):
-        if "goal" in dreams.truth and known is not None:
-            ground = _still(clip, where, known[row, 0], ground)
-        some = np.unique(np.linspace(0, len(clip) - 1, LEARNT).round().astype(int))
-        scene = calibrate(clip[some], where.shape[1], ground, position=where[some])
+    position, _ = _motion(dreams)
+    grounds = [ground] * len(frames)
+    if "goal" in dreams.truth and known is not None:
+        grounds = [_still(*one, ground) for one in zip(frames, position, known[:, 0], strict=True)]
+    some = np.unique(np.linspace(0, frames.shape[1] - 1, LEARNT).round().astype(int))
+    scenes = calibrate_each([clip[some] for clip in frames], grounds, [where[some] for where in position])
+    shown, real = [], []
+    for clip, where, velocity, scene in zip(frames, *_motion(dreams), scenes, strict=True):
         before = where[0] - velocity[0]
         shown.append(track_clip(clip[:prompt], scene, before, velocity[0], occluder=occluder))
         real.append(track_clip(clip[prompt:], scene, where[prompt - 1], velocity[prompt - 1], occluder=occluder))
-        scenes.append(scene)
     sizes = np.stack([x.masses if x.sizes is None else x.sizes for x in scenes])
     radius = np.sqrt(sizes / np.pi) if known is None else known[:, 0]
     return scenes, shown, real, np.asarray(radius, np.float64)
 
 
-def _occluder(dreams: Dreams) -> tuple[float, float, float, float] | None:
+def hidden_by(dreams: Dreams) -> tuple[float, float, float, float] | None:
+    """The world's occluder (left, top, right, bottom) in px, where it has one."""
     return None if dreams.world is None else dreams.world.config.occluder
 
 
@@ -94,4 +97,4 @@ def _still(clip: np.ndarray, where: np.ndarray, radius: np.ndarray, ground: np.n
     return np.where(times > 0, mean, ground).astype(np.float32)
 
 
-__all__ = ["Followed", "follow_frames", "followed"]
+__all__ = ["Followed", "follow_frames", "followed", "hidden_by"]

@@ -7,6 +7,7 @@ pixel lies at (0.5, 0.5), so that an image of width W spans 0 to W.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,10 @@ SMUDGES = 8
 """Smudges that are listed of a frame."""
 SHOWING = 0.15
 """Of a blob in several colours, a colour counts that fills this share of the mass of an object that has it."""
+
+
+class UnseenError(WorldloomError):
+    """True frames show the tracker no object to learn from."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def calibrate(
     difference = np.sqrt(np.square(frames.astype(np.float32) - ground).sum(1))
     contrast = float(np.median(difference[difference >= difference.max() / 2]))
     if contrast < 8:
-        raise WorldloomError(
+        raise UnseenError(
             f"The tracker sees no objects: the true frames differ from their background by {contrast:.1f} of 255 at "
             "most. Objects that never move can't be tracked; give clips in which they do."
         )
@@ -77,6 +82,32 @@ def calibrate(
         total = np.median(np.nansum(first.mass, axis=1))
         masses = np.full(count, total / count)
     return Scene(ground, contrast, masses)
+
+
+def calibrate_each(
+    clips: Sequence[np.ndarray], grounds: Sequence[np.ndarray], position: Sequence[np.ndarray]
+) -> list[Scene]:
+    """:func:`calibrate` of n starts, each by its own true frames (F, C, H, W), background and positions (F, K, 2).
+
+    Objects that a start never shows, as they are behind an occluder in all of its frames, are taken to look like those
+    of the other starts. Raises :class:`UnseenError` where no start shows any.
+    """
+    found: list[Scene | None] = []
+    why: UnseenError | None = None
+    for clip, ground, where in zip(clips, grounds, position, strict=True):
+        try:
+            found.append(calibrate(clip, where.shape[1], ground, position=where))
+        except UnseenError as error:
+            found, why = [*found, None], error
+    known = [scene for scene in found if scene is not None]
+    if why is not None and not known:
+        raise why
+    masses = np.median(np.stack([scene.masses for scene in known]), axis=0)
+    contrast = float(np.median([scene.contrast for scene in known]))
+    return [
+        Scene(ground, contrast, masses) if scene is None else scene
+        for scene, ground in zip(found, grounds, strict=True)
+    ]
 
 
 def _know(blobs: Blobs, plain: Scene, position: np.ndarray) -> Scene | None:
@@ -268,8 +299,10 @@ __all__ = [
     "Objects",
     "Scene",
     "TrackerConfig",
+    "UnseenError",
     "background",
     "calibrate",
+    "calibrate_each",
     "detect",
     "match",
     "match_clip",

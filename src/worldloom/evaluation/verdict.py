@@ -149,7 +149,10 @@ def _probe_points(figures: dict[str, Figure]) -> list[str]:
         lasting = figures.get(f"half_life/{kind}_lasting")
         if lasting is None or lasting.curve is None:
             continue
-        half, reach = _plain(figures, f"half_life/{kind}_median_frames"), len(lasting.curve.value)
+        half = _plain(figures, f"half_life/{kind}_median_frames")
+        reach = sum(share is not None for share in lasting.curve.value)  # as far as any of them can be judged
+        if not reach:
+            continue
         until = f"after {_frames(round(half))}" if half is not None else f"later than {_frames(reach)}"
         points.append(f"{lasting.title}: half of them have failed {until}.")
         break

@@ -11,7 +11,7 @@ import numpy as np
 
 from worldloom.contract import Control
 from worldloom.evaluation.exact import Played
-from worldloom.evaluation.objects import followed
+from worldloom.evaluation.objects import followed, hidden_by
 from worldloom.evaluation.probes.base import NotMeasurableError
 from worldloom.evaluation.probes.dreams import Dreams
 from worldloom.evaluation.tracking import track_clip
@@ -142,7 +142,9 @@ def where(dreams: Dreams, frames: np.ndarray) -> np.ndarray:
     out = []
     for i, clip in enumerate(frames):
         velocity = shown[i, -1] - shown[i, -2] if shown.shape[1] > 1 else np.zeros_like(shown[i, -1])
-        out.append(track_clip(clip, scenes[i], shown[i, -1], velocity).position[:, :objects])
+        out.append(
+            track_clip(clip, scenes[i], shown[i, -1], velocity, occluder=hidden_by(dreams)).position[:, :objects]
+        )
     return np.stack(out)
 
 

@@ -80,7 +80,11 @@ def lasting_figures(
     common: dict[str, Any] = {"n": len(lives), "n_of": "dreams", "seed": dreams.seed, "blind_to": blind_to}
     frames: dict[str, Any] = {"unit": "frames", "better": "higher", **common}
     censored = f"{int((~lives.failed).sum())} of {len(lives)} had not failed when last looked at"
-    reached = "" if np.isfinite(main.median) else f" None: more than half outlast the {until} frames looked at."
+    known = int(np.isfinite(main.share).sum())  # past it nobody is left to be looked at
+    reached = (
+        f" None: more than half outlast the {known} frames {'looked at' if known == until else 'that can be judged'}."
+    )
+    reached = "" if np.isfinite(main.median) else reached if known else " None: no frame can be judged."
     return {
         f"{prefix}lasting": Figure(
             value=at(shares.value),
@@ -201,7 +205,7 @@ def _pictures(long: Long) -> dict[str, Figure]:
         blind_to="Small things that matter, and what comes after the last true frame.",
         floor=first_failure(np.zeros(behind.shape, bool)),
     )  # fmt: skip
-    length = window_length(long)
+    length = min(window_length(long), min(dreams.horizon, long.reference.horizon) - 1)  # steps lie between frames
     usual = sliding(motion(long.reference.segment.obs[camera][:, dreams.prompt :].numpy()), length)
     range_ = (DIED * float(usual.min()), EXPLODED * float(usual.max()))
     still = "" if range_[0] > 0 else " Real windows may stand still here, so that death can't be told."
