@@ -185,6 +185,8 @@ double = lambda clips: torch.zeros(len(clips), 2).double()
 short = lambda clips: torch.zeros(len(clips) - 1, 2)
 holes = lambda clips: torch.full((len(clips), 2), float("nan"))
 array = lambda clips: clips.numpy()
+words = lambda clips: ["cat"] * len(clips)
+flat_array = lambda clips: flat(clips).numpy()
 def breaks(clips):
     raise ValueError("no such layer")
 def uneven(clips):
@@ -206,6 +208,9 @@ def test_functions_classes_and_modules_of_the_user(own):
     clips = some((20, 8, 3, 16, 16))
     want = clips.mean((1, 3, 4))
     np.testing.assert_allclose(features(Own("my_features:flat"), clips), want, rtol=1e-4)
+    np.testing.assert_array_equal(
+        features(Own("my_features:flat_array"), clips), features(Own("my_features:flat"), clips)
+    )
     made = Own("my_features:Made")
     assert made.name == "made"
     np.testing.assert_allclose(features(made, clips), want, rtol=1e-4)
@@ -231,7 +236,8 @@ def test_the_hash_follows_the_source_and_the_weights(own):
         ("double", r"found \(16, 2\) float64"),
         ("short", r"found \(15, 2\)"),
         ("holes", r"NaN or infinity in 16 of 16"),
-        ("array", r"found ndarray"),
+        ("array", r"found \(16, 8, 3, 16, 16\) uint8"),
+        ("words", r"must return a tensor \(16, d\) float32, found list"),
         ("breaks", r"'breaks' can't take clips of shape \(16, 8, 3, 16, 16\) uint8: ValueError: no such layer"),
         ("uneven", r"\(1, 2\) float32 for 1 clips, found \(1, 3\)"),
     ],
@@ -266,6 +272,47 @@ def test_the_kernel_probe_measures_by_the_users_own(own, monkeypatch):
     found = probe.measure(dreams)
     assert set(found) == {"kernel/flat", "kernel/flat_p"}
     assert found["kernel/flat"].hashes["extractor"] == Own("my_features:flat").hash
+
+
+def test_one_that_fails_takes_no_other_with_it(own, monkeypatch):
+    monkeypatch.setattr(clips_module, "CLIPS", 32)
+    monkeypatch.setattr(clips_module, "LEARNT", 16)
+    world = ExactWorld(BallsConfig(height=32, width=32, radius=3.0))
+    dreams = dataclasses.replace(make_dreams(world, dreamer("noise", world), 4, 3, 8, 0), extractor="my_features:wide")
+    found = clips_module.measured(dreams)
+    assert set(found) == {"state", "embedded", "random3d"}
+    assert set(clips_module.left_out(dreams)) == {"wide"}
+    assert "must return a tensor (16, d) float32" in clips_module.left_out(dreams)["wide"]
+    # where the tracker finds nothing at the places that the data call positions, there are no features of objects
+    elsewhere = dataclasses.replace(dreams, cache={}, extractor=None)
+    monkeypatch.setattr(
+        clips_module.State, "of", staticmethod(lambda *_: (_ for _ in ()).throw(WorldloomError("None.")))
+    )
+    assert set(clips_module.measured(elsewhere)) == {"embedded", "random3d"}
+    assert clips_module.left_out(elsewhere) == {"state": "None."}
+
+
+def test_a_report_is_written_without_the_one_that_fails_and_the_failure_is_raised(own, monkeypatch, tmp_path):
+    import toy_discs
+
+    from worldloom import models
+    from worldloom.evaluation import evaluate, load_report
+    from worldloom.evaluation.probes import ProbeError
+
+    monkeypatch.setitem(models.FAMILIES, "toy", ("toy_discs", "Toy"))
+    monkeypatch.setattr(clips_module, "CLIPS", 32)
+    monkeypatch.setattr(clips_module, "LEARNT", 16)
+    run = toy_discs.write_run(tmp_path / "run", toy_discs.write_discs(tmp_path / "data", episodes=160, length=32))
+    small = {"starts": 4, "prompt": 3, "horizon": 8, "count_horizon": 8, "other_actions": False, "progress": None}
+    with pytest.raises(ProbeError, match=r"'wide' must return a tensor"):
+        evaluate(run, **small, probes="kernel", extractor="my_features:wide")
+    report = load_report(run)
+    assert "kernel/embedded" in report.figures
+    assert any("without the features of 'wide'" in note for note in report.notes)
+    (run / "report.json").unlink()
+    with pytest.raises(WorldloomError, match="Did you mean 'flat'"):  # told before anything is dreamed
+        evaluate(run, **small, probes="none", extractor="my_features:flatt")
+    assert not (run / "report.json").exists()
 
 
 def test_clips_are_checked_at_the_door():

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from worldloom.contract import Segment, State, WorldloomError, WorldModel, check_covers
 from worldloom.evaluation.datasets import open_data
+from worldloom.evaluation.distances.extractors import Own
 from worldloom.evaluation.dreamers import ModelDreamer
 from worldloom.evaluation.exact import find_exact
 from worldloom.evaluation.figures import Tracked, action_figure, object_figures, picture_figures, track
 from worldloom.evaluation.heldout import HeldOut, draw
 from worldloom.evaluation.pages import Evidence, render
-from worldloom.evaluation.probes import SETS, Probe, ProbeError, ProbeFunction, find_probes, gather, measure_all
+from worldloom.evaluation.probes import SETS, Dreams, Probe, ProbeError, ProbeFunction, find_probes, gather, measure_all
 from worldloom.evaluation.schema import DataInfo, Figure, Report, RunInfo, Setting, to_json
 from worldloom.evaluation.statistics import bootstrap
 from worldloom.evaluation.verdict import judge
@@ -49,7 +50,7 @@ class Measured:
     abouts: dict[str, str]
     """What each probe asks, by its name."""
     failed: dict[str, str]
-    """Probes that were asked for by name and gave no figures, and why."""
+    """Probes that were asked for by name, and the user's extractor, where they gave no figures, and why."""
 
 
 def evaluate(
@@ -150,6 +151,9 @@ def measure(
     if not run.is_dir():
         raise WorldloomError(f"{run} is not a folder. Give the folder of a run, as written by `worldloom train`.")
     further, asked = find_probes(probes, full), _asked(probes)
+    own_features = None if extractor is None else _extractor_name(extractor)
+    if extractor is not None:
+        Own(extractor)  # one that can't be found is said to be so before minutes are spent
     model = load_model(run, pick_device(device), kind=kind)
     model.require("decode")
     if not model.spec.images:
@@ -210,9 +214,12 @@ def measure(
     figures["frames_per_second"] = _speed(model, held, seed)
     figures["train_seconds"] = _train_seconds(run, config, seed, notes)
     trusted = tracked is not None and float(tracked.count_floor.mean()) >= TRACKED
-    probed = measure_all(further, dataclasses.replace(gather(dreamer, held, dreamed, seed), **context), say)
+    dreams = dataclasses.replace(gather(dreamer, held, dreamed, seed), **context)
+    probed = measure_all(further, dreams, say)
     figures |= probed.figures
     notes += probed.failures.values()
+    left = _left_out(dreams)
+    notes += [f"The distances do without the features of {name!r}. {why}" for name, why in left.items()]
     verdict = judge(figures, tracked.radius if tracked is not None and trusted else None)
 
     described = describe_model(model)
@@ -255,6 +262,7 @@ def measure(
         unmeasured=probed.unmeasured | probed.failures,
     )
     failed = {n: why for n, why in (probed.failures | probed.unmeasured).items() if n in asked}
+    failed |= {name: why for name, why in left.items() if name == own_features}
     abouts = {p.name: p.about for p in further if p.about}
     return Measured(report, Evidence(shown, true, dream, tracked, model.spec.fps), abouts, failed)
 
@@ -281,6 +289,20 @@ def _asked(probes: str | Sequence[str | Probe | ProbeFunction]) -> set[str]:
     """Names of the probes that were asked for one by one."""
     given = [probes] if isinstance(probes, str) else list(probes)
     return {p.name for p in find_probes([one for one in given if one not in SETS])}
+
+
+def _extractor_name(extractor: str) -> str:
+    """Of the user's extractor, which is made once here: one that can't be is told before the work, not after it."""
+    from worldloom.evaluation.distances.extractors import Own
+
+    return Own(extractor).name
+
+
+def _left_out(dreams: Dreams) -> dict[str, str]:
+    """Extractors that could not be used, and why."""
+    from worldloom.evaluation.distances.clips import left_out
+
+    return left_out(dreams)
 
 
 def _trained_frames(config: Mapping[str, Any]) -> int:

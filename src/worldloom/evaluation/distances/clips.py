@@ -13,7 +13,14 @@ import numpy as np
 
 from worldloom.contract import WorldloomError
 from worldloom.evaluation.distances.embedded import trained
-from worldloom.evaluation.distances.extractors import Calibrated, Embedded, Extractor, Own, features
+from worldloom.evaluation.distances.extractors import (
+    Calibrated,
+    Embedded,
+    Extractor,
+    ExtractorError,
+    Own,
+    features,
+)
 from worldloom.evaluation.distances.random3d import Random3D
 from worldloom.evaluation.distances.state import State
 from worldloom.evaluation.heldout import HeldOut
@@ -146,29 +153,45 @@ def enough(found: Clips, what: str, least: int, episodes: int) -> None:
         )
 
 
+def left_out(dreams: Dreams) -> dict[str, str]:
+    """Extractors that apply and could not be used in this report, by name, and why. Each is told in the report."""
+    return dreams.once("extractors left out", dict)
+
+
 def extractors(dreams: Dreams, found: Clips) -> list[Extractor]:
-    """Those that apply: the user's own, ``state`` where true positions are known, ``embedded`` and ``random3d``."""
+    """Those that apply: the user's own, ``state`` where true positions are known and the tracker finds the objects
+    there, ``embedded`` and ``random3d``."""
     trained()  # a damaged installation is told before the work
     made: list[Extractor] = [] if dreams.extractor is None else [Own(dreams.extractor)]
     if found.position is not None:
-        state = State.of(found.learnt, found.position)
-        made.append(Calibrated(state, found.learnt, state.least))
+        try:
+            state = State.of(found.learnt, found.position)
+            made.append(Calibrated(state, found.learnt, state.least))
+        except WorldloomError as error:
+            left_out(dreams)["state"] = str(error)
     made += [Calibrated(own, found.learnt) for own in (Embedded(), Random3D())]
     return made
 
 
 def measured(dreams: Dreams) -> dict[str, Features]:
-    """Extractor's name to the features of this report's clips. Made once a report."""
+    """Extractor's name to the features of this report's clips. Made once a report. One of the user's that fails is
+    :func:`left_out`, and takes ours not with it."""
 
     def make() -> dict[str, Features]:
         found = clips(dreams)
         out: dict[str, Features] = {}
         for one in extractors(dreams, found):
-            dreamed, followed, real = (features(one, x) for x in (found.dreamed, found.followed, found.real))
+            try:
+                dreamed, followed, real = (features(one, x) for x in (found.dreamed, found.followed, found.real))
+            except ExtractorError as error:
+                if not isinstance(one, Own):
+                    raise
+                left_out(dreams)[one.name] = str(error)
+                continue
             out[one.name] = Features(dreamed, followed, real, one.hash)
         return out
 
     return dreams.once("features", make)
 
 
-__all__ = ["Clips", "Features", "clips", "enough", "extractors", "measured"]
+__all__ = ["Clips", "Features", "clips", "enough", "extractors", "left_out", "measured"]
