@@ -86,6 +86,12 @@ def test_none_failed_is_not_certainty():
     assert 0 < found.mean_interval[0] < 50
     one = estimate(Lives(np.full(20, 50), np.zeros(20, bool)), np.zeros(20), 50)
     assert np.isnan(one.low).all()
+    # who was looked at for less says nothing of the rest
+    few = estimate(Lives(np.repeat([10, 50], 10), np.zeros(20, bool)), np.arange(20), 50)
+    np.testing.assert_allclose(few.low[[0, 49]], [0.025 ** (1 / 20), 0.025 ** (1 / 10)])
+    assert few.mean_interval == pytest.approx((50 * 0.025 ** (1 / 10), 50))
+    none = estimate(Lives(np.full(20, 10), np.zeros(20, bool)), np.arange(20), 50)
+    assert np.isnan([none.mean, *none.mean_interval]).all()
 
 
 def test_failures_are_seen_where_they_can_be():

@@ -113,7 +113,8 @@ def estimate(
     bootstrap*). One group alone has no interval.
 
     Where none or all have failed, resampling would claim certainty: there the exact limit holds, as in
-    :func:`~worldloom.evaluation.statistics.share_interval`, and a mean where none fails is at least that share of T.
+    :func:`~worldloom.evaluation.statistics.share_interval`, of the groups that were watched for as long, and a mean
+    where none fails is at least that share of T.
     """
     if not len(lives):
         raise WorldloomError("There are no lives to estimate from.")
@@ -128,14 +129,18 @@ def estimate(
         draws = survival(lives, until, drawn[:, labels])
         whole = np.where(np.isnan(draws).any(0), np.nan, draws)  # no interval where some draw has nobody left
         low, high = np.quantile(whole, [tail, 1 - tail], axis=0)
-        limit = tail ** (1 / count)
+        watched = np.array([len(np.unique(labels[lives.frame >= h])) for h in range(1, until + 1)])
+        limit = tail ** (1 / np.maximum(watched, 1))
         low = np.where(share[0] >= 1, np.where(np.isnan(low), np.nan, limit), low)
-        high = np.where(share[0] <= 1e-12, np.where(np.isnan(high), np.nan, 1 - limit), high)
+        high = np.where(share[0] <= 1e-12, np.where(np.isnan(high), np.nan, 1 - tail ** (1 / count)), high)
         medians = median_life(draws)
         ends = np.quantile(medians, [tail, 1 - tail], method="nearest")
         median = (float(ends[0]), float(ends[1]))
         ends = np.quantile(restricted_mean(draws), [tail, 1 - tail])
-        mean = (float(ends[0]), float(ends[1])) if lives.failed.any() else (limit * until, float(until))
+        if lives.failed.any():
+            mean = (float(ends[0]), float(ends[1]))
+        elif watched[-1]:
+            mean = (float(limit[-1]) * until, float(until))
     return Estimate(
         share[0],
         low,
