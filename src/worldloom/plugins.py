@@ -86,7 +86,9 @@ def explained(label: str, doing: str, error: type[WorldloomError] = PluginError)
     except WorldloomError:
         raise
     except Exception as found:
-        raise error(f"{label} can't {doing}: {type(found).__name__}: {one_line(found)}{place(found)}") from found
+        raise error(
+            f"{label} can't {doing}: {type(found).__name__}: {one_line(found).rstrip('.')}{place(found)}."
+        ) from found
 
 
 def config_class(owner: Any, label: str, error: type[WorldloomError] = PluginError) -> Any:

@@ -55,7 +55,8 @@ class Extractor(Protocol):
 def features(extractor: Extractor, clips: np.ndarray) -> np.ndarray:
     """(n, d) float64 features of clips (n, T, C, H, W) uint8, 16 at a time.
 
-    Raises :class:`ExtractorError` where the extractor fails or returns anything but finite float32 (B, d).
+    Raises :class:`ExtractorError` where the extractor fails or returns anything but finite float32 (B, d), as a tensor
+    or an array.
     """
     if clips.ndim != 5 or clips.dtype != np.uint8 or not len(clips):
         raise ExtractorError(f"An extractor is given clips (n, T, C, H, W) uint8, found {clips.dtype} {clips.shape}.")
@@ -72,6 +73,8 @@ def features(extractor: Extractor, clips: np.ndarray) -> np.ndarray:
 
 def _checked(label: str, found: Any, rows: int, width: int | None) -> np.ndarray:
     wanted = f"({rows}, {'d' if width is None else width}) float32"
+    if isinstance(found, np.ndarray):
+        found = torch.from_numpy(np.ascontiguousarray(found))
     if not isinstance(found, Tensor):
         raise ExtractorError(f"{label} must return a tensor {wanted}, found {type(found).__name__}.")
     shape, kind = tuple(found.shape), str(found.dtype).removeprefix("torch.")
