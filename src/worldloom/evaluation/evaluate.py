@@ -152,8 +152,6 @@ def measure(
         raise WorldloomError(f"{run} is not a folder. Give the folder of a run, as written by `worldloom train`.")
     further, asked = find_probes(probes, full), _asked(probes)
     own_features = None if extractor is None else _extractor_name(extractor)
-    if extractor is not None:
-        Own(extractor)  # one that can't be found is said to be so before minutes are spent
     model = load_model(run, pick_device(device), kind=kind)
     model.require("decode")
     if not model.spec.images:
