@@ -16,7 +16,6 @@ from torch import Tensor
 
 from worldloom.contract import Segment, State, WorldloomError, WorldModel, check_covers
 from worldloom.evaluation.datasets import open_data
-from worldloom.evaluation.distances.extractors import Own
 from worldloom.evaluation.dreamers import ModelDreamer
 from worldloom.evaluation.exact import find_exact
 from worldloom.evaluation.figures import Tracked, action_figure, object_figures, picture_figures, track
