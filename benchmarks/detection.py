@@ -1,6 +1,7 @@
 """`python -m benchmarks detection`: every probe against every known-bad world.
 
-Writes docs/results/detection.json and .md, and docs/media/detection.png. How to read them: docs/detection.md.
+Writes docs/results/detection.json and .md, docs/media/detection.png, and a picture of each probe. How to read them:
+docs/detection.md.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
+from benchmarks import pictures
 from benchmarks.__main__ import RESULTS
 from worldloom.evaluation.battery.claims import CLAIMS, claimed_in
 from worldloom.evaluation.battery.corruptions import BATTERY, REFERENCES
@@ -125,8 +127,12 @@ def alarms(worlds: Mapping[str, Any]) -> list[str]:
 def page(results: Mapping[str, Any]) -> str:
     """docs/results/detection.md."""
     s, worlds = results["setting"], results["worlds"]
-    figures = sum(len(w["figures"]) for w in worlds.values())
-    checks = figures * len(ALARMS)
+    checks = sum(
+        row["bad"][f"truth, seed {seed}"]["verdict"] != "unmeasured"
+        for w in worlds.values()
+        for row in w["figures"].values()
+        for seed in ALARMS
+    )
     lines = [
         "# Detection table",
         "",
@@ -247,6 +253,7 @@ def run() -> list[dict[str, Any]]:
     write_json(RESULTS / "detection.json", results)
     write_atomic(RESULTS / "detection.md", page(results).encode())
     write_atomic(RESULTS.parent / "media" / "detection.png", picture(results))
+    pictures.write(worlds)
     cells = [
         c["verdict"]
         for w in worlds.values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,9 @@ worlds of their own (they have their own tests)."""
 SHARED = ("inverse_model", "lyapunov", "background", "followed true frames")
 """What probes learn from the true world alone (see :meth:`Dreams.once`): made once for all dreamers of one world and
 setting."""
+
+TRAINED = 8
+"""Frames that no model was trained on, as nothing here is trained: probes of the long run dream ten times as many."""
 
 Verdict = Literal["detected", "blind", "better", "unmeasured"]
 
@@ -132,6 +136,7 @@ def ask(
     dreams = make_dreams(
         world, dreamer(name, world), setting.starts, setting.prompt, setting.horizon, setting.seed, held
     )
+    dreams = dataclasses.replace(dreams, trained_frames=TRAINED)
     dreams.cache.update(shared or {})
     out = Asked(seconds={"dreaming": time.process_time() - began})
     for one in probes:
