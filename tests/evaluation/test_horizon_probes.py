@@ -69,6 +69,7 @@ def test_the_true_world_lasts_to_the_end_and_lies_at_its_floor(true):
         assert figure.n > 0
         assert figure.meaning
         assert figure.blind_to, name
+    assert "windows each" not in true["drift/left_the_world"].meaning  # the exact world is played to the end
     assert true["drift/left_the_world"].value <= 0.2  # few starts show little of what is usual
     for name in ("teacher", "sliding", "free"):
         assert true[f"regimes/psnr_{name}_db"].value == {"1": 60, "5": 60, "10": 60}
@@ -237,6 +238,8 @@ def test_without_truth_pictures_are_measured_and_the_rest_is_listed():
     assert good.figures["half_life/motion_mean_frames"].value == 40
     assert still.figures["half_life/picture_censored"].value == 1  # it is copy-last: not behind it
     assert still.figures["half_life/motion_mean_frames"].value < 8
+    for name in ("drift/sharpness", "drift/left_the_world"):  # the truth ends after 16 frames, the dream after 40
+        assert "of 4 windows each where the dreams have 10" in good.figures[name].meaning
     name = "fidelity/motion_wasserstein"
     assert still.figures[name].value > good.figures[name].value + 0.5
     curve = good.figures[name].curve

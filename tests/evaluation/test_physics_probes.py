@@ -200,6 +200,16 @@ def test_a_world_without_gravity_has_none_and_one_ball_no_contacts():
         find_probes("inertia")[0].measure(short)
 
 
+def test_where_all_are_lost_there_is_no_certainty():
+    one = ExactWorld(BallsConfig(height=40, width=40))
+    dreams = make_dreams(one, Simulated(one, Law(event="vanish", at=3)), 8, 4, 12, 1)
+    figure = find_probes("permanence")[0].measure(dreams)["permanence/survival"]
+    assert figure.value["10"] == 0
+    low, high = figure.interval["10"]
+    assert low == 0
+    assert high == pytest.approx(1 - 0.025 ** (1 / 8))
+
+
 def test_what_actions_do_elsewhere_is_not_known(ask, world, held):
     dreams = make_dreams(world, dreamer("truth", world), *SETTING, held=held)
     (probe,) = find_probes("inertia")

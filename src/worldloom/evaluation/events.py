@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from worldloom.evaluation.flights import MARGIN, WINDOW, Flight, Flown, Line, Paths, flown, under_own_gravity
+from worldloom.evaluation.flights import WINDOW, Flight, Flown, Line, Paths, flown, under_own_gravity
 from worldloom.evaluation.probes.dreams import Dreams
 
 SLOWEST = 0.5
@@ -28,6 +28,8 @@ LEAP = 0.5
 """... nor has a sudden change of place by more, px."""
 SIDES = 4
 """Frames on each side of a place that is looked at for a jump."""
+FAR = 8.0
+"""px between the rims beyond which two that change their motion did not do so because of each other."""
 STUCK = 10
 """Frames after a flight into something by which the object must fly again; one that does not sticks to it, or is
 gone."""
@@ -281,7 +283,7 @@ def _contact(
     unit, closing, _ = geometry(moment)
     due = bool(depth.max() >= DEEP)
     responded = bool(relative @ unit >= max(2 * RESPONSE * closing, JUMP))
-    if not due and (not responded or depth.max() < -2 * MARGIN - WINDOW):
+    if not due and (not responded or depth.max() < -FAR):
         return None
     overlap = float("nan")
     gap = one.gap[begin : end + 1, one.pairs.index(pair)]

@@ -225,6 +225,8 @@ def _told_by_model(dreams: Dreams, some: Dreams, blind: str) -> dict[str, Figure
         for a, one in enumerate(made.actions)
         if one.value in model.classes
     ]
+    if not hits:
+        return {}  # none of these actions is in the training data
     share = np.stack(hits).mean((0, 2))
     return {
         "action_told": some.figure(

@@ -13,6 +13,7 @@ from worldloom.evaluation.probes.fidelity import quantities, usual_speed
 from worldloom.evaluation.probes.horizon import Long, long_dreams, window_figure, window_length, windowed, worst
 from worldloom.evaluation.probes.survival import positions
 from worldloom.evaluation.schema import Figure
+from worldloom.evaluation.tracker import background
 
 LEAST_SPREAD = 0.01
 """Real windows count as spread by this share of their mean at least: a world of one disc is always equally bright,
@@ -42,6 +43,7 @@ def drift(dreams: Dreams) -> dict[str, Figure]:
     long = long_dreams(dreams)
     length = window_length(long)
     frames = (long.length, long.dreams.horizon, long.reference.horizon)
+    fewer = _fewer(long, length)
     out: dict[str, Figure] = {}
     left, left_really = (np.zeros(len(long.dreams)) for _ in range(2))
     for name, series in (_pictures(long) | _objects(long)).items():
@@ -55,11 +57,19 @@ def drift(dreams: Dreams) -> dict[str, Figure]:
         better="lower",
         meaning=f"Share of dreams with a window of {length} frames outside of all that the real windows of other "
         f"episodes show, by {BEYOND:g} of their standard deviations, in {', '.join(out)}. The floor is the share of "
-        "true clips.",
+        f"true clips{fewer}.",
         floor=left_really,
         blind_to="Properties other than these, and dreams that stay usual but impossible.",
     )
     return out
+
+
+def _fewer(long: Long, length: int) -> str:
+    """What is to be said of a floor that has fewer windows than the dreams: the worst of more is worse."""
+    dreamed, real = long.length // length, long.dreams.horizon // length
+    return (
+        "" if real >= dreamed else f", of {real} windows each where the dreams have {dreamed}: it is too low for them"
+    )
 
 
 def window_means(values: np.ndarray, frames: int, length: int) -> np.ndarray:
@@ -105,7 +115,8 @@ def _figure(long: Long, name: str, dreamed: np.ndarray, real: np.ndarray, other:
         unit="σ",
         meaning=f"How far the {WORDS[name]} of windows of {length} dreamed frames is, on average over the dreams, from "
         f"that of {against} of other episodes, in standard deviations of real windows (1 % of their mean at least): "
-        "the worst window. The floor is the same for the true frames of these starts.",
+        "the worst window. The floor is the same for the true frames of these starts"
+        f"{_fewer(long, length)}.",
         blind_to="What changes within a window, and single dreams that go wrong (see left_the_world).",
     )
 
@@ -133,7 +144,8 @@ def _objects(long: Long) -> dict[str, Three]:
         return {}
     dreams, truth, found = long.dreams, long.reference.truth, followed(long.dreams)
     other = long.reference.segment.obs[dreams.camera][:, dreams.prompt :].numpy()
-    ground, contrast = found.scenes[0].background, float(np.median([s.contrast for s in found.scenes]))
+    contrast = float(np.median([s.contrast for s in found.scenes]))
+    ground = background(other)  # of all starts together: one start's own may hold its goal
     area = tuple(foreground(x, ground, contrast) for x in (long.frames, dreams.real[dreams.camera], other))
     known = truth["position"][:, dreams.prompt :].astype(np.float64)
     objects = known.shape[2]

@@ -122,8 +122,9 @@ def _survival(dreams: Dreams, dreamed: Fates, real: Fates) -> Figure:
     if dreamed.died.any() and count > 1:
         drawn = np.random.default_rng(dreams.seed).multinomial(count, np.full(count, 1 / count), 1000)
         draws = curve(dreamed, np.repeat(drawn[:, labels], objects, 1).astype(float))
-        some = value < 1  # before the first loss the exact limit of a share of one holds
-        low[some], high[some] = np.nanquantile(draws[:, some], [0.025, 0.975], axis=0)
+        some = (value < 1) & (value > 0)  # where none or all are lost the exact limit of a share holds
+        if some.any():
+            low[some], high[some] = np.nanquantile(draws[:, some], [0.025, 0.975], axis=0)
     rows = [tuple(float(x) if np.isfinite(x) else None for x in row) for row in (value, low, high, floor)]
     keys = list(figure.value) if isinstance(figure.value, dict) else []
 
@@ -192,9 +193,8 @@ def permanence(dreams: Dreams) -> dict[str, Figure]:
             title=title, unit="per 100 frames", meaning=f"{meaning} Lasting for {PATIENCE} frames.",
             blind_to="Objects that swap and look alike, where they meet." if name == "swap" else "",
         )  # fmt: skip
-        if not dreamed.happened[
-            name
-        ].any():  # never seen is not never: in what share of dreams it may still happen once
+        if not dreamed.happened[name].any():
+            # never seen is not never: in what share of dreams it may still happen once
             most = share_interval(np.zeros(len(dreams)), dreams.episodes)[1]
             out[name] = dataclasses.replace(out[name], interval=(0.0, 100 / frames * most))
     whole = [np.sum(list(x.happened.values()), 0) == 0 for x in (dreamed, real)]

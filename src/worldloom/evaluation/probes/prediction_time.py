@@ -147,7 +147,7 @@ def _in_lyapunov_times(
             statistic="mean",
             better="neither",
             meaning=f"T* = ln(θσ/δ)/λ: frames until the tracker's own error (δ = {error:.3g} px) has grown to what "
-            "counts as wrong. Whoever sees no more than pictures can't know longer.",
+            "counts as wrong: as long as a start known from one frame is good for.",
             blind_to="That a prompt shows velocities less sharply than positions: the ceiling beside mean_frames, by "
             "the exact world, counts that.",
         )
