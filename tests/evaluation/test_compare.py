@@ -153,6 +153,13 @@ def test_a_figure_that_was_not_measured_alike_does_not_decide(compared):
         assert (found["figure"], found["best"]) == ("position_error_px", "a")
 
 
+def test_a_run_that_is_not_there_is_told_before_the_others_are_measured(compared, tmp_path):
+    folder, _, _ = compared
+    with pytest.raises(WorldloomError, match="gone: no such folder"):
+        compare([folder.parent / "a" / "run", tmp_path / "gone"], out=tmp_path / "out", **SMALL)
+    assert not (tmp_path / "out").exists()
+
+
 def test_one_run_is_nothing_to_compare(tmp_path):
     for runs in ([tmp_path], [tmp_path, tmp_path / "."]):
         with pytest.raises(WorldloomError, match="two or more different runs"):

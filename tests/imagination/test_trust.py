@@ -188,6 +188,18 @@ def test_other_weights_are_not_trusted(trust):
         trust.bound(other, prompts([10]), torch.ones(1, HORIZON, dtype=torch.int64))
 
 
+def test_weights_that_are_trained_on_are_not_trusted_any_more(trust):
+    one, ones = Plain(), torch.ones(1, HORIZON, dtype=torch.int64)
+    first = trust.bound(one, prompts([10]), ones)
+    with torch.no_grad():
+        one.weight += 1
+    with pytest.raises(TrustError, match="other weights"):
+        trust.bound(one, prompts([10]), ones)
+    with torch.no_grad():
+        one.weight -= 1
+    np.testing.assert_array_equal(trust.bound(one, prompts([10]), ones).within, first.within)
+
+
 def test_what_is_written_is_read_and_damage_is_found(trust, model, tmp_path):
     with pytest.raises(TrustError, match="--probes trust"):
         load_trust(tmp_path)

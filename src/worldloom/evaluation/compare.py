@@ -64,6 +64,8 @@ def compare(
     paths = [Path(run) for run in runs]
     if len(paths) < 2 or len({p.resolve() for p in paths}) < len(paths):
         raise WorldloomError(f"Give two or more different runs to compare, found {[str(p) for p in paths]}.")
+    if missing := [str(p) for p in paths if not p.is_dir()]:  # told before minutes of measuring the others
+        raise WorldloomError(f"{_and(missing)}: no such folder. Give folders of runs, as written by `worldloom train`.")
     folder = Path(out) if out is not None else Path(FOLDER)
     names = _names(paths)
     say = progress or (lambda _: None)

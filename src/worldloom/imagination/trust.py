@@ -192,8 +192,10 @@ class Trust:
 
     contents: Contents
     familiar: Familiar
-    checked: WeakKeyDictionary[WorldModel, bool] = field(default_factory=WeakKeyDictionary, repr=False, compare=False)
-    """Models whose weights were compared, and whether they are the calibrated ones."""
+    checked: WeakKeyDictionary[WorldModel, tuple[tuple[int, ...], bool]] = field(
+        default_factory=WeakKeyDictionary, repr=False, compare=False
+    )
+    """Models whose weights were compared: how often they were written by then, and if they were the right ones."""
 
     def bound(
         self,
@@ -271,11 +273,15 @@ class Trust:
         return Bound(within, known, familiar, tuple(why), c.level, name)
 
     def check(self, model: WorldModel) -> None:
-        """Raise :class:`TrustError` unless the model has the weights that were calibrated. Looked at once a model."""
-        found = self.checked.get(model)
-        if found is None:
-            digest = tensors_hash(model.state_dict(), {"model": describe_model(model)})
-            found = self.checked[model] = digest == self.contents.hashes.get("checkpoint")
+        """Raise :class:`TrustError` unless the model has the weights that were calibrated. They are looked at once, and
+        again where they were written since, as by training on."""
+        tensors = model.state_dict()
+        written = tuple(n for x in tensors.values() for n in (x.data_ptr(), 0 if x.is_inference() else x._version))
+        seen, found = self.checked.get(model, ((), False))
+        if seen != written:
+            digest = tensors_hash(tensors, {"model": describe_model(model)})
+            found = digest == self.contents.hashes.get("checkpoint")
+            self.checked[model] = written, found
         if not found:
             raise TrustError(
                 "This calibration is of other weights: `worldloom evaluate RUN --probes trust` calibrates anew."
