@@ -24,7 +24,7 @@ def toy_family():
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared")
-    data = toy_discs.write_discs(folder / "data", episodes=50, length=36)
+    data = toy_discs.write_discs(folder / "data", episodes=160, length=36)
     runs = [toy_discs.write_run(folder / "a" / "run", data), toy_discs.write_run(folder / "b" / "run", data, "deaf")]
     said = []
     result = compare(runs, out=folder / "out", **SMALL | {"progress": said.append})
@@ -110,11 +110,13 @@ def test_nobody_wins_on_different_data_or_under_different_settings(compared):
     assert found["figures"]["position_error_px"]["surely_best"] == "a"
     elsewhere = dataclasses.replace(b, data=dataclasses.replace(b.data, frames="0" * 32))
     later = dataclasses.replace(b, setting=dataclasses.replace(b.setting, prompt=2))
-    for other in (elsewhere, later):
+    few = dataclasses.replace(b, data=dataclasses.replace(b.data, episodes_used=5))
+    assert "come from 5 held-out episodes; 6 are needed" in contrast({"a": a, "b": few})["notes"][0]
+    for other in (elsewhere, later, few):
         found = contrast({"a": a, "b": other})
         assert {figure["surely_best"] for figure in found["figures"].values()} == {None}
         assert {choice["best"] for choice in found["choices"]} == {""}
-        assert any(choice["words"].startswith("Not to be compared") for choice in found["choices"])
+        assert any(choice["words"].startswith("Not to be told") for choice in found["choices"])
 
 
 def test_what_is_not_one_figure_has_no_winner(compared):

@@ -11,6 +11,7 @@ from worldloom.contract import WorldloomError
 from worldloom.evaluation.evaluate import Measured, measure, write
 from worldloom.evaluation.probes import ProbeError
 from worldloom.evaluation.schema import Figure, Report
+from worldloom.evaluation.statistics import LEAST_EPISODES
 from worldloom.evaluation.verdict import LEAST_ACTION_GAIN, number
 from worldloom.files import sweep, write_atomic, write_json
 
@@ -94,9 +95,14 @@ def compare(
 
 def contrast(reports: dict[str, Report]) -> dict[str, Any]:
     """Which run is surely better at what: the JSON of comparison.json. Nobody is, where the runs' dreams were not held
-    against the same true frames."""
+    against the same true frames, or there are too few episodes for an interval to mean anything."""
     figures: dict[str, Any] = {}
-    fair = len({(r.data.frames or r.data.fingerprint, r.setting.prompt, r.setting.seed) for r in reports.values()}) == 1
+    enough = all(r.data.episodes_used >= LEAST_EPISODES for r in reports.values())
+    fair = (
+        enough
+        and len({(r.data.frames or r.data.fingerprint, r.setting.prompt, r.setting.seed) for r in reports.values()})
+        == 1
+    )
     for name in dict.fromkeys(n for report in reports.values() for n in report.figures):
         have = {run: report.figures[name] for run, report in reports.items() if name in report.figures}
         horizon = _horizon(list(have.values()))
@@ -175,7 +181,7 @@ def _choose(purpose: str, names: tuple[str, ...], reports: dict[str, Report], fa
         words = f"Only {best} can: {what}" if hears else f"Only {best} could, and is not shown to listen: {what}"
         best = best if hears else ""
     elif not fair or not alike:
-        best, words = "", f"Not to be compared, for the runs were measured differently: {what}"
+        best, words = "", f"Not to be told from what was measured: {what}"
     elif best is None:
         best, words = "", f"No difference is shown: {what}"
     else:
@@ -220,6 +226,12 @@ def _notes(reports: dict[str, Report]) -> list[str]:
     settings = {(r.setting.starts, r.setting.prompt, r.setting.horizon, r.setting.seed) for r in reports.values()}
     if len(settings) > 1:
         notes.append("The runs were measured with different starts, prompts or horizons: see their own reports.")
+    least = min(r.data.episodes_used for r in reports.values())
+    if least < LEAST_EPISODES:
+        notes.append(
+            f"The starts come from {least} held-out episode{'' if least == 1 else 's'}; {LEAST_EPISODES} are needed to "
+            "name a run. Collect more episodes."
+        )
     return notes
 
 

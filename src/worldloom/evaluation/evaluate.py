@@ -23,7 +23,7 @@ from worldloom.evaluation.heldout import HeldOut, draw
 from worldloom.evaluation.pages import Evidence, render
 from worldloom.evaluation.probes import SETS, Dreams, Probe, ProbeError, ProbeFunction, find_probes, gather, measure_all
 from worldloom.evaluation.schema import DataInfo, Figure, Report, RunInfo, Setting, to_json
-from worldloom.evaluation.statistics import bootstrap
+from worldloom.evaluation.statistics import LEAST_EPISODES, bootstrap
 from worldloom.evaluation.verdict import judge
 from worldloom.files import read_json, sweep, tensors_hash, write_atomic, write_json
 from worldloom.imagination import absorb
@@ -210,6 +210,7 @@ def measure(
     say("Timing")
     figures["frames_per_second"] = _speed(model, held, seed)
     figures["train_seconds"] = _train_seconds(run, config, seed, notes)
+    notes += _few_notes(len(np.unique(groups)))
     trusted = tracked is not None and float(tracked.count_floor.mean()) >= TRACKED
     dreams = dataclasses.replace(gather(dreamer, held, dreamed, seed), **context)
     probed = measure_all(further, dreams, say)
@@ -279,6 +280,15 @@ def _tracker_notes(tracked: Tracked) -> list[str]:
     return [
         f"The tracker counts the objects of only {share:.1%} of the true frames rightly: figures of objects are no "
         "better than that here (touching or hidden objects, or a background that moves)."
+    ]
+
+
+def _few_notes(episodes: int) -> list[str]:
+    if not 1 < episodes < LEAST_EPISODES:
+        return []
+    return [
+        f"The starts come from {episodes} held-out episodes: intervals over fewer than {LEAST_EPISODES} are narrower "
+        "than 95 % would be. Collect more episodes."
     ]
 
 

@@ -8,6 +8,10 @@ import numpy as np
 
 Statistic = Literal["mean", "median"]
 
+LEAST_EPISODES = 6
+"""With fewer, not even the whole range of what n episodes show holds a median with a chance of 95 % (its chance is
+1 - 2^(1 - n)), and what is drawn from them anew stays within that range: an interval is then narrower than it says."""
+
 
 def _medians(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(R, K) medians of the columns of ``values`` (N, K), each value counted ``weights`` (R, N) times."""
