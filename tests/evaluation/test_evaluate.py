@@ -10,7 +10,8 @@ import toy_discs
 
 from worldloom import models
 from worldloom.configs import ConfigError
-from worldloom.contract import WorldloomError
+from worldloom.contract import Spec, WorldloomError
+from worldloom.data.mixing.adapt import Reading, View
 from worldloom.data.store import Dataset
 from worldloom.evaluation import evaluate, load_report, parse
 from worldloom.evaluation.heldout import draw
@@ -191,6 +192,17 @@ def test_controls_past_the_end_are_the_recorded_ones_again(data):
     assert held.segment.first[:, 0].all()
     assert np.array_equal(held.control["action"][:, :32], held.segment.control["action"][:, 4:])
     assert np.array_equal(held.control["action"][:, 32:64], held.control["action"][:, :32])
+
+
+def test_what_was_done_in_a_world_of_ours_is_known_where_the_model_is_not_given_it(data):
+    source = Dataset(data)
+    spec = Spec(source.spec.shown, {}, source.spec.fps)
+    film = View(source, spec, Reading({name: name for name in spec.shown}))
+    assert not draw(film, 3, 4, 32, 80, seed=0).control
+    film.info = {"world": {}}
+    held, whole = (draw(dataset, 3, 4, 32, 80, seed=0) for dataset in (film, source))
+    assert np.array_equal(held.control["action"], whole.control["action"])
+    assert np.array_equal(held.segment.control["action"], whole.segment.control["action"])
 
 
 def test_fewer_starts_than_asked_for_are_noted(data):

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from worldloom.contract import Spec
 from worldloom.evaluation.battery import Simulated, dreamer, make_dreams
 from worldloom.evaluation.battery.laws import Law
 from worldloom.evaluation.events import Contact
@@ -215,6 +216,19 @@ def test_what_actions_do_elsewhere_is_not_known(ask, world, held):
     (probe,) = find_probes("inertia")
     with pytest.raises(NotMeasurableError, match="is known only of our own worlds"):
         probe.measure(dataclasses.replace(dreams, world=None))
+
+
+def test_true_frames_are_understood_by_what_was_done_also_for_a_model_that_is_not_told(world, held):
+    told = make_dreams(world, dreamer("ignored", world), *SETTING, held=held)
+    film = dataclasses.replace(told, spec=Spec(told.spec.shown, {}, told.spec.fps), control={})
+    found = measure_all(find_probes("inertia,causality,prediction_time"), film, lambda _: None)
+    assert not found.failures
+    assert (
+        found.figures["inertia/velocity_change"].floor < 0.001
+    )  # the pushes of the true frames are no fault of theirs
+    assert found.figures["causality/unexplained"].floor == 0
+    assert found.figures["inertia/velocity_change"].value < 0.001  # and what was not given moves nothing
+    assert found.figures["prediction_time/mean_frames"].ceiling > 30
 
 
 class Elsewhere:

@@ -325,21 +325,23 @@ def _fly(dreams: Dreams) -> Flown:
             f"The dreams have {dreams.horizon} frames; motion is measured over at least {2 * LEAST_FRAMES}."
         )
     found = followed(dreams)
+    # What moved the true objects is known, also to who dreams without it; what was not given moved nothing in a dream.
+    done = dreams.held.segment.control.get("action")
+    acted = None if done is None else done.numpy()
+    true = _law(dreams, None if acted is None else acted[:, dreams.prompt :], dreams.horizon, found.radius.shape[1])
     law = _law(dreams, dreams.control.get("action"), dreams.horizon, found.radius.shape[1])
     if law.unknown[:, 1:].mean() > 0.9:
         raise NotMeasurableError(
             f"An action that is not null leads to {law.unknown.mean():.0%} of the frames, and what it does is known "
             "only of our own worlds: no free flight is left. Give starts with null actions."
         )
-    past = dreams.held.segment.control.get("action")
-    before = None if past is None else past[:, : dreams.prompt].numpy()
-    early = _law(dreams, before, dreams.prompt, found.radius.shape[1])
+    early = _law(dreams, None if acted is None else acted[:, : dreams.prompt], dreams.prompt, found.radius.shape[1])
 
     def paths(tracks: Sequence[Tracks], under: Law) -> list[Paths]:
         return [Paths(i, one, found.radius[i], under) for i, one in enumerate(tracks)]
 
     shown = paths(found.shown, early) if dreams.prompt >= LEAST_FRAMES else []
-    return Flown(paths(found.real, law), paths(found.dreamed, law), shown)
+    return Flown(paths(found.real, true), paths(found.dreamed, law), shown)
 
 
 def _law(dreams: Dreams, action: np.ndarray | None, frames: int, objects: int) -> Law:

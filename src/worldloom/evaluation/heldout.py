@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from worldloom.contract import Segment, WorldloomError
+from worldloom.data.mixing.adapt import View
 from worldloom.data.store import Dataset
 from worldloom.data.windows import Windows
 
@@ -23,7 +24,8 @@ class HeldOut:
     """B starts with their true continuations."""
 
     segment: Segment
-    """(B, prompt + horizon, ...), every frame valid."""
+    """(B, prompt + horizon, ...), every frame valid. Its controls, and those below, hold the actions of a world of ours
+    also where the model is not given them: what the true frames show is not understood without what was done."""
     truth: dict[str, np.ndarray]
     """Exact state behind the frames, name to (B, prompt + horizon, ...); empty where the data do not tell."""
     control: dict[str, Tensor]
@@ -87,14 +89,26 @@ def draw(
     clips = [dataset.episode(number, begin, begin + need) for number, begin in chosen]
     names = set.intersection(*(set(clip.truth) for clip in clips))
     alike = [n for n in sorted(names) if len({clip.truth[n].shape for clip in clips}) == 1]
+    segment, control = windows.segment(chosen, need), _controls(windows, chosen, prompt, max(length, horizon))
+    if (done := _unread(dataset, split)) is not None:
+        segment = replace(segment, control={**segment.control, "action": done.segment(chosen, need).control["action"]})
+        control["action"] = _controls(done, chosen, prompt, max(length, horizon))["action"]
     return HeldOut(
-        windows.segment(chosen, need),
+        segment,
         {name: np.stack([clip.truth[name] for clip in clips]) for name in alike},
-        _controls(windows, chosen, prompt, max(length, horizon)),
+        control,
         np.array([number for number, _ in chosen]),
         prompt,
         tuple(notes),
     )
+
+
+def _unread(dataset: Dataset, split: str) -> Windows | None:
+    """Windows on the dataset as it was collected, where it is read without the actions of a world of ours. (Were it
+    read otherwise in size or rate, nothing would be known of its world any more.)"""
+    if not isinstance(dataset, View) or "world" not in dataset.info or "action" in dataset.spec.given:
+        return None
+    return Windows(dataset.source, split) if "action" in dataset.source.spec.given else None
 
 
 def _controls(windows: Windows, chosen: list[tuple[int, int]], prompt: int, length: int) -> dict[str, Tensor]:
