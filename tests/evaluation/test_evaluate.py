@@ -13,8 +13,11 @@ from worldloom.configs import ConfigError
 from worldloom.contract import Spec, WorldloomError
 from worldloom.data.mixing.adapt import Reading, View
 from worldloom.data.store import Dataset
+from worldloom.data.writer import DatasetWriter
 from worldloom.evaluation import evaluate, load_report, parse
 from worldloom.evaluation.heldout import draw
+from worldloom.evaluation.pages.report import again
+from worldloom.evaluation.probes import default_probes
 from worldloom.files import DamagedFileError, read_json, write_json
 
 SMALL = {"starts": 8, "horizon": 20, "count_horizon": 40, "progress": None, "probes": "none"}
@@ -145,6 +148,29 @@ def test_the_page_holds_everything_it_shows(reports):
     assert page.count('<svg class="chart"') == 5
     assert page.count('<svg class="strip"') == 2
     assert "data:image/webp" in page
+
+
+def test_the_page_says_how_to_measure_the_same_again(reports):
+    _, run = reports("none")
+    one = load_report(run)
+    asked = "worldloom evaluate none --starts 8 --prompt 4 --horizon 20 --count-horizon 40 --probes none --seed 0"
+    assert again(one) == asked
+    assert asked in (run / "report.html").read_text("utf-8")
+    usual = dataclasses.replace(one, probes=tuple(p.name for p in default_probes()))
+    assert "--probes" not in again(usual)
+    some = dataclasses.replace(one, probes=("mine", "gravity"), unmeasured={"walls": "None."})
+    assert "--probes gravity walls MODULE:mine --seed" in again(some)
+
+
+def test_a_position_that_is_none_is_not_used(tmp_path):
+    path = toy_discs.write_discs(tmp_path / "data", episodes=12, length=30, actions=False)
+    with DatasetWriter(tmp_path / "robot", Dataset(path).spec) as writer:
+        for number in range(12):
+            episode = Dataset(path).episode(number)
+            writer.add(dataclasses.replace(episode, truth={"position": episode.truth["position"][:, 0]}))
+    held = draw(Dataset(tmp_path / "robot"), 2, 4, 10, 10, seed=0)
+    assert "position" not in held.truth
+    assert "(frames, objects, 2) in px, found (14, 2)." in held.notes[-1]
 
 
 def test_names_can_not_write_into_the_page(data, tmp_path):

@@ -34,6 +34,8 @@ from worldloom.training.run import versions
 
 ACTION_STARTS, ACTION_FRAMES = 32, 20
 SPEED_FRAMES, SPEED_SECONDS = 60, 8.0
+ASSUMED = 16
+"""Frames of a training window where the run does not tell."""
 TRACKED = 0.9
 """The headline rests on objects where the tracker counts those of at least this share of true frames rightly."""
 
@@ -176,12 +178,17 @@ def measure(
     dreamer = ModelDreamer(model)
     context: dict[str, Any] = {"model": model, "dataset": dataset, "world": find_exact(dataset.info), "full": full}
     folder = Path(out) if out is not None else run
-    context |= {"extractor": extractor, "trained_frames": _trained_frames(config), "folder": folder}
+    context |= {"extractor": extractor, "trained_frames": _trained_frames(config) or ASSUMED, "folder": folder}
     early = dataclasses.replace(gather(dreamer, held, {}, seed), **context)
     for probe in further:
         if probe.name in asked and (lacks := probe.lacks(early)):
             raise ProbeError(f"The probe {probe.name!r} needs {lacks}. Leave it out, or give another run or dataset.")
     notes = [*held.notes, *remarks]
+    if further and _trained_frames(config) is None:
+        notes.append(
+            f"The run does not say how many frames its training windows had; {ASSUMED} are assumed, and the long "
+            "dreams have ten times as many."
+        )
     position = _positions(held)
     length = max(held.horizon, count_horizon) if position is not None else held.horizon
     count, groups = len(held.episodes), held.episodes
@@ -312,10 +319,10 @@ def _left_out(dreams: Dreams) -> dict[str, str]:
     return left_out(dreams)
 
 
-def _trained_frames(config: Mapping[str, Any]) -> int:
-    """Frames of the windows that the run was trained on; 16 where nobody wrote it down."""
+def _trained_frames(config: Mapping[str, Any]) -> int | None:
+    """Frames of the windows that the run was trained on; None where nobody wrote it down."""
     found = (config.get("resolved") or {}).get("length")
-    return found if isinstance(found, int) else 16
+    return found if isinstance(found, int) else None
 
 
 def _shuffled(model: WorldModel, held: HeldOut, notes: list[str]) -> dict[str, Tensor] | None:

@@ -89,13 +89,21 @@ def draw(
     clips = [dataset.episode(number, begin, begin + need) for number, begin in chosen]
     names = set.intersection(*(set(clip.truth) for clip in clips))
     alike = [n for n in sorted(names) if len({clip.truth[n].shape for clip in clips}) == 1]
+    truth = {name: np.stack([clip.truth[name] for clip in clips]) for name in alike}
+    where = truth.get("position")
+    if where is not None and (where.ndim != 4 or where.shape[-1] != 2 or not np.isfinite(where).all()):
+        del truth["position"]
+        notes.append(
+            "The truth 'position' is not used: it must be finite, (frames, objects, 2) in px, found "
+            f"{where.shape[1:]}{'' if np.isfinite(where).all() else ' with NaN or infinite values'}."
+        )
     segment, control = windows.segment(chosen, need), _controls(windows, chosen, prompt, max(length, horizon))
     if (done := _unread(dataset, split)) is not None:
         segment = replace(segment, control={**segment.control, "action": done.segment(chosen, need).control["action"]})
         control["action"] = _controls(done, chosen, prompt, max(length, horizon))["action"]
     return HeldOut(
         segment,
-        {name: np.stack([clip.truth[name] for clip in clips]) for name in alike},
+        truth,
         control,
         np.array([number for number, _ in chosen]),
         prompt,
