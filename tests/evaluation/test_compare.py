@@ -87,6 +87,32 @@ def test_a_run_without_actions_is_not_chosen_to_act_in(compared):
     assert choices["To act and plan in"]["best"] == "game"
 
 
+def test_a_run_that_is_right_by_chance_is_not_shown_to_listen(compared):
+    folder, _, _ = compared
+    a, b = (load_report(folder / name) for name in ("a-run", "b-run"))
+    film = dataclasses.replace(a, run=dataclasses.replace(a.run, controls=()))
+    base = dataclasses.replace(a.figures["object_count_ok"], curve=None)
+
+    def acts(value, interval):
+        figure = dataclasses.replace(base, value=value, interval=interval)
+        game = dataclasses.replace(b, figures=b.figures | {"counterfactual/sign_right": figure})
+        return {c["purpose"]: c for c in contrast({"film": film, "game": game})["choices"]}["To act and plan in"]
+
+    assert acts(0.9, (0.85, 0.95))["best"] == "game"
+    chance = acts(0.51, (0.45, 0.57))  # as one that moves at random
+    assert (chance["figure"], chance["best"]) == ("counterfactual/sign_right", "")
+    assert "is not shown to listen" in chance["words"]
+    still = dataclasses.replace(base, value=0.0, interval=(0.0, 0.05))
+    random = dataclasses.replace(base, value=0.51, interval=(0.45, 0.57))
+    two = {
+        name: dataclasses.replace(run, figures=run.figures | {"counterfactual/sign_right": figure})
+        for name, run, figure in (("a", a, still), ("b", b, random))
+    }
+    chosen = {c["purpose"]: c for c in contrast(two)["choices"]}["To act and plan in"]
+    assert chosen["best"] == ""  # the better of two that do not listen
+    assert chosen["words"].startswith("None is shown to listen")
+
+
 def test_different_data_and_settings_are_noted(compared):
     folder, result, _ = compared
     a, b = (load_report(folder / name) for name in ("a-run", "b-run"))

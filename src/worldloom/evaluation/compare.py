@@ -36,6 +36,15 @@ PURPOSES: tuple[tuple[str, tuple[str, ...]], ...] = (
 """What a model is wanted for, and the figures that decide it: the first of them that was measured alike in all runs."""
 
 
+CHANCE = {
+    "counterfactual/sign_right": 0.5,
+    "action_gain/psnr_db": LEAST_ACTION_GAIN,
+    "action_gain_db": LEAST_ACTION_GAIN,
+}
+"""Figures that decide who can be acted in, and what a model may reach that does not listen: one that moves at random is
+on the right side half of the time."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which run serves a purpose best."""
@@ -176,17 +185,24 @@ def _choose(purpose: str, names: tuple[str, ...], reports: dict[str, Report], fa
     best = surely_best(figures, horizon) if fair else None
     if len(figures) == 1:
         best = next(iter(figures))
-        pair = _pair(one.interval, horizon)
-        hears = pair is not None and pair[0] > (LEAST_ACTION_GAIN if unit == "dB" else 0.0)
+        hears = _hears(decides, one, horizon)
         words = f"Only {best} can: {what}" if hears else f"Only {best} could, and is not shown to listen: {what}"
         best = best if hears else ""
     elif not fair or not alike:
         best, words = "", f"Not to be told from what was measured: {what}"
     elif best is None:
         best, words = "", f"No difference is shown: {what}"
+    elif decides in CHANCE and not _hears(decides, figures[best], horizon):
+        best, words = "", f"None is shown to listen: {what}"
     else:
         words = f"{best}. {what}"
     return Choice(purpose, decides, horizon, best, f"{words}{left_out}")
+
+
+def _hears(name: str, figure: Figure, horizon: str) -> bool:
+    """Whether a run surely does better than one that does not listen to its actions."""
+    pair = _pair(figure.interval, horizon)
+    return pair is not None and pair[0] > CHANCE[name]
 
 
 def _known(figure: Figure) -> bool:
