@@ -229,3 +229,10 @@ def test_no_strange_world_is_too_full_for_its_balls():
     for one in worlds.values():
         one.starts(16, seed=0)
     assert "larger" in strange_worlds(ExactWorld(BallsConfig(balls=2, radius=5.0)))
+
+
+def test_a_world_that_is_left_as_it_is_is_not_strange():
+    plain = ExactWorld(BallsConfig(radius=1.0, colours=((255, 178, 84),)))
+    worlds = strange_worlds(plain)
+    assert not {"smaller", "colours"} & worlds.keys()  # no disc is smaller than 1 px, and one colour has no other order
+    assert {"speed", "larger", "gravity", "more", "background"} == worlds.keys()

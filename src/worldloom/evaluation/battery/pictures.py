@@ -145,7 +145,7 @@ class Nearest:
 
     @classmethod
     def fresh(cls, world: ExactWorld, episodes: int = 128, frames: int = 48, seed: int = 101) -> Nearest:
-        """With episodes of its own from the world, that no held-out start comes from."""
+        """With episodes of its own from the world, that no held-out start comes from but those drawn by this seed."""
         return cls(world, world.fresh(episodes, 1, frames - 1, seed).segment.obs["camera"].numpy())
 
     def dream(

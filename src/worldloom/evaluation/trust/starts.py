@@ -97,7 +97,8 @@ ROOM = 1 / 3
 
 
 def strange_worlds(world: ExactWorld) -> dict[str, ExactWorld]:
-    """The world, with one thing changed that training never saw, by what was changed."""
+    """The world, with one thing changed that training never saw, by what was changed; without what leaves it as it is
+    (the colours of balls that have but one) and what finds no room."""
     c = world.config
     low, high = c.radii
     room = min(c.height, c.width) / 2 - 1
@@ -111,7 +112,7 @@ def strange_worlds(world: ExactWorld) -> dict[str, ExactWorld]:
         "background": {"background": (70, 40, 30)},
     }
     worlds = {name: world.changed(**fields) for name, fields in changes.items()}
-    return {name: one for name, one in worlds.items() if _fits(one.config)}
+    return {name: one for name, one in worlds.items() if one.config != c and _fits(one.config)}
 
 
 def _fits(config: BallsConfig) -> bool:
