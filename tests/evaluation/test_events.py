@@ -78,6 +78,18 @@ def test_no_impact_lies_within_a_flight_and_flights_are_straight(x, y, u, v, g, 
         assert turn.beyond == pytest.approx(0, abs=1e-6)
 
 
+def test_a_contact_with_one_that_comes_back_from_a_wall_within_the_frame_ends_both_flights():
+    position, walls, pairs = play(
+        [(9.01, 39.94), (26.86, 35.67)], [(0.03, 2.69), (-2.28, 2.14)], [3.0, 3.0], 12, (0.0, 0.1)
+    )
+    frame = int(pairs[:, 0, 1].argmax())
+    assert walls[frame, 0] == 1  # both in one frame
+    one = paths(position, [3.0, 3.0], gravity=(0.0, 0.1))
+    for flights in one.flights:
+        assert not any(flight.start < frame <= flight.stop for flight in flights)
+    assert not find_events([one]).contacts
+
+
 def test_what_sticks_or_is_lost_where_it_should_bounce_is_left_out_and_not_forgotten():
     time = np.arange(30.0)
     x = np.minimum(30 + 2 * time, 60)  # flies into the right wall, and stays there

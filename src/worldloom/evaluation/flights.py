@@ -133,9 +133,14 @@ class Paths:
         self.pairs = [(i, j) for i in range(self.objects) for j in range(i + 1, self.objects)]
         self.gap = np.full((self.frames, len(self.pairs)), np.nan)
         """(T, pairs) px between the rims of two objects; below 0 where they overlap."""
+        turned: np.ndarray = np.stack(near, 1).reshape(-1, self.objects, 4).any(-1)  # maybe, at a wall: (T - 1, K)
+        speed = _reach(np.hypot(*np.moveaxis(np.diff(bridged, axis=0), -1, 0)))
         for p, (i, j) in enumerate(self.pairs):
             between, reach = bridged[:, j] - bridged[:, i], float(self.radius[i] + self.radius[j])
-            near.append(_may_touch(np.hypot(*between.T) - reach, _reach(np.hypot(*np.diff(between, axis=0).T))))
+            closing = _reach(np.hypot(*np.diff(between, axis=0).T))
+            # One that comes back from a wall within the frame may close in with the speed of both.
+            closing = np.where(turned[:, i] | turned[:, j], np.maximum(closing, speed[:, i] + speed[:, j]), closing)
+            near.append(_may_touch(np.hypot(*between.T) - reach, closing))
             leads.append(_leads_to(between, reach))
             who.append((i, j))
             self.gap[:, p] = np.hypot(*(self.position[:, j] - self.position[:, i]).T) - reach
