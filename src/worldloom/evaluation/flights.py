@@ -133,7 +133,7 @@ class Paths:
         self.pairs = [(i, j) for i in range(self.objects) for j in range(i + 1, self.objects)]
         self.gap = np.full((self.frames, len(self.pairs)), np.nan)
         """(T, pairs) px between the rims of two objects; below 0 where they overlap."""
-        turned: np.ndarray = np.stack(near, 1).reshape(-1, self.objects, 4).any(-1)  # maybe, at a wall: (T - 1, K)
+        turned = np.asarray(np.stack(near, 1).reshape(-1, self.objects, 4).any(-1))  # maybe, at a wall: (T - 1, K)
         speed = _reach(np.hypot(*np.moveaxis(np.diff(bridged, axis=0), -1, 0)))
         for p, (i, j) in enumerate(self.pairs):
             between, reach = bridged[:, j] - bridged[:, i], float(self.radius[i] + self.radius[j])
