@@ -153,8 +153,9 @@ def _probe_points(figures: dict[str, Figure]) -> list[str]:
         reach = sum(share is not None for share in lasting.curve.value)  # as far as any of them can be judged
         if not reach:
             continue
-        until = f"after {_frames(round(half))}" if half is not None else f"later than {_frames(reach)}"
-        points.append(f"{lasting.title}: half of them have failed {until}.")
+        failed = f"half of them have failed after {_frames(round(half or 0))}"
+        lasts = f"more than half of them last for all {_frames(reach)} that could be looked at"
+        points.append(f"{lasting.title}: {lasts if half is None else failed}.")
         break
     trusted = _plain(figures, "trust/frames_within")
     if trusted is not None and "trust/bound" in figures:
