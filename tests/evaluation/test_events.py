@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worldloom.evaluation.events import find_events, find_jumps
-from worldloom.evaluation.flights import LEAST_FRAMES, Law, Paths, pushes, under_own_gravity
+from worldloom.evaluation.flights import LEAST_FRAMES, Law, Paths, under_own_gravity
+from worldloom.evaluation.flown import pushes
 from worldloom.evaluation.tracking import SEEN, Tracks
 from worldloom.worlds.balls import Balls, BallsConfig
 from worldloom.worlds.balls.dynamics import advance

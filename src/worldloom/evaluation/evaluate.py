@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldloom.contract import Segment, State, WorldloomError, WorldModel, check_covers
+from worldloom.contract import WorldloomError, WorldModel, check_covers
 from worldloom.evaluation.datasets import open_data
 from worldloom.evaluation.dreamers import ModelDreamer
 from worldloom.evaluation.exact import find_exact
@@ -22,18 +21,16 @@ from worldloom.evaluation.figures import Tracked, action_figure, object_figures,
 from worldloom.evaluation.heldout import HeldOut, draw
 from worldloom.evaluation.pages import Evidence, render
 from worldloom.evaluation.probes import SETS, Dreams, Probe, ProbeError, ProbeFunction, find_probes, gather, measure_all
-from worldloom.evaluation.schema import DataInfo, Figure, Report, RunInfo, Setting, to_json
-from worldloom.evaluation.statistics import LEAST_EPISODES, bootstrap
+from worldloom.evaluation.schema import DataInfo, Report, RunInfo, Setting, to_json
+from worldloom.evaluation.statistics import LEAST_EPISODES
+from worldloom.evaluation.timing import speed, train_seconds
 from worldloom.evaluation.verdict import judge
 from worldloom.files import read_json, sweep, tensors_hash, write_atomic, write_json
-from worldloom.imagination import absorb
-from worldloom.imagination.rollout import given_once
 from worldloom.models.saved import describe_model, load_model
 from worldloom.training.devices import pick_device
 from worldloom.training.run import versions
 
 ACTION_STARTS, ACTION_FRAMES = 32, 20
-SPEED_FRAMES, SPEED_SECONDS = 60, 8.0
 ASSUMED = 16
 """Frames of a training window where the run does not tell."""
 TRACKED = 0.9
@@ -215,8 +212,8 @@ def measure(
         mixed = dreamer.dream(start, given, frames, seed=seed, sensors=[sensor])[sensor]
         figures |= action_figure(true[:few], dream[:few], mixed, groups[:few], seed)
     say("Timing")
-    figures["frames_per_second"] = _speed(model, held, seed)
-    figures["train_seconds"] = _train_seconds(run, config, seed, notes)
+    figures["frames_per_second"] = speed(model, held, seed)
+    figures["train_seconds"] = train_seconds(run, config, seed, notes)
     notes += _few_notes(len(np.unique(groups)))
     trusted = tracked is not None and float(tracked.count_floor.mean()) >= TRACKED
     dreams = dataclasses.replace(gather(dreamer, held, dreamed, seed), **context)
@@ -335,60 +332,3 @@ def _shuffled(model: WorldModel, held: HeldOut, notes: list[str]) -> dict[str, T
         notes.append("What actions are worth was not measured: the recorded actions are all the same.")
         return None
     return {**held.control, "action": rolled}
-
-
-def _speed(model: WorldModel, held: HeldOut, seed: int) -> Figure:
-    """Frames a second at batch 1: step and decode, every frame brought to the CPU, median after a warm-up."""
-    prompt: Segment = held.segment.time(slice(0, held.prompt)).rows(slice(0, 1))
-    control = {n: x[:1].to(model.device) for n, x in held.control.items() if n in model.spec.given}
-    once = given_once(model.spec, prompt.to(model.device).control)
-    times: list[float] = []
-    with torch.inference_mode():
-        state: State = absorb(model, model.start(1, seed, once), prompt, donate=True)
-        began = time.perf_counter()
-        for t in range(SPEED_FRAMES + 5):
-            start = time.perf_counter()
-            state = model.step(state, {n: x[:, t % x.shape[1]] for n, x in control.items()} or None, donate=True)
-            for frame in model.decode(state).values():
-                frame.cpu()
-            times.append(time.perf_counter() - start)
-            if time.perf_counter() - began > SPEED_SECONDS and len(times) > 1:
-                break
-    measured = np.array(times[min(5, len(times) // 2) :])
-    low, high = bootstrap(measured, None, "median", seed=seed)
-    return Figure(
-        value=float(1 / np.median(measured)),
-        interval=(float(1 / high), float(1 / low)) if np.isfinite(low) else None,
-        n=len(measured),
-        n_of="frames timed",
-        seed=seed,
-        title="Speed of dreaming",
-        unit="frames/s",
-        statistic="median",
-        better="higher",
-        meaning="One dream alone, with the model's default sampler, each frame decoded and brought to the CPU.",
-        blind_to="Other machines: it holds for this device and these threads.",
-    )
-
-
-def _train_seconds(run: Path, config: Mapping[str, Any], seed: int, notes: list[str]) -> Figure:
-    """Training time as the trainer wrote it down."""
-    file = run / "summary.json"
-    summary = read_json(file, sealed=True) if file.exists() else {}
-    value = summary.get("train_seconds") if isinstance(summary, Mapping) else None
-    if not isinstance(value, (int, float)):
-        value = None
-        notes.append("Training time is unknown: the run has no summary.json with train_seconds (not finished yet?).")
-    trained = (config.get("train") or {}).get("seed", seed)
-    return Figure(
-        value=None if value is None else float(value),
-        interval=None,
-        n=0 if value is None else 1,
-        n_of="training",
-        seed=int(trained),
-        title="Training",
-        unit="s",
-        statistic="total",
-        better="lower",
-        meaning="Time spent training, on the machine that trained. The seed is that of the training.",
-    )

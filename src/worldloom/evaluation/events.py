@@ -12,7 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from worldloom.evaluation.flights import WINDOW, Flight, Flown, Line, Paths, flown, under_own_gravity
+from worldloom.evaluation.flights import WINDOW, Flight, Line, Paths, under_own_gravity
+from worldloom.evaluation.flown import Flown, flown
 from worldloom.evaluation.probes.dreams import Dreams
 
 SLOWEST = 0.5

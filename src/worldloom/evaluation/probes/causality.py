@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from worldloom.evaluation.events import JUMP, LEAP, SIDES, Contact, Events, Jumps, Turn, events, find_jumps
-from worldloom.evaluation.flights import MARGIN, Paths, flown
+from worldloom.evaluation.flights import MARGIN, Paths
+from worldloom.evaluation.flown import flown
 from worldloom.evaluation.invariants import Invariant
 from worldloom.evaluation.probes.base import NotMeasurableError, probe
 from worldloom.evaluation.probes.dreams import Dreams

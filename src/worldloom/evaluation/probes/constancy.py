@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from worldloom.evaluation.flights import MARGIN, Paths, flown
+from worldloom.evaluation.flights import MARGIN, Paths
+from worldloom.evaluation.flown import flown
 from worldloom.evaluation.invariants import Invariant
 from worldloom.evaluation.objects import followed
 from worldloom.evaluation.probes.base import NotMeasurableError, probe

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worldloom.evaluation.flights import COVERED, LEAST_FRAMES, MARGIN, WINDOW, Paths, flown
+from worldloom.evaluation.flights import COVERED, LEAST_FRAMES, MARGIN, WINDOW, Paths
+from worldloom.evaluation.flown import flown
 from worldloom.evaluation.invariants import Invariant
 from worldloom.evaluation.probes.base import NotMeasurableError, probe
 from worldloom.evaluation.probes.dreams import Dreams
