@@ -28,7 +28,7 @@ from worldloom.evaluation.trust.planned import Plans, planned_dreams
 from worldloom.evaluation.trust.signals import Measured, measured
 from worldloom.evaluation.trust.starts import fresh, strange_worlds
 from worldloom.files import read_json, tensors_hash, write_atomic, write_json
-from worldloom.imagination.trust import Trust
+from worldloom.imagination.trust import VERSION, Trust
 from worldloom.models.saved import load_model
 
 FIRST_SEED = 101
@@ -176,7 +176,7 @@ def main() -> None:
     runs: dict[str, dict[str, Any]] = read_json(file)["runs"] if file.exists() else {}
     for run in given.runs:
         context = open_run(run)
-        same = {"weights": tensors_hash(context["model"].state_dict(), {}), "wanted": given.starts}
+        same = {"weights": tensors_hash(context["model"].state_dict(), {}), "wanted": given.starts, "version": VERSION}
         name = run.resolve().name
         if {k: v for k, v in runs.get(name, {}).items() if k != "rows"} != same:
             runs[name] = {**same, "rows": []}

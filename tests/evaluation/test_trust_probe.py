@@ -235,4 +235,4 @@ def test_a_world_that_is_left_as_it_is_is_not_strange():
     plain = ExactWorld(BallsConfig(radius=1.0, colours=((255, 178, 84),)))
     worlds = strange_worlds(plain)
     assert not {"smaller", "colours"} & worlds.keys()  # no disc is smaller than 1 px, and one colour has no other order
-    assert {"speed", "larger", "gravity", "more", "background"} == worlds.keys()
+    assert {"speed", "larger", "gravity", "more", "background", "wind"} == worlds.keys()

@@ -36,6 +36,7 @@ NAMES = (
     "features",
     "features_off",
     "pictures",
+    "motion",
     "surprise_1",
     "surprise_spot_1",
     "surprise_2",
@@ -216,11 +217,11 @@ def test_what_is_written_is_read_and_damage_is_found(trust, model, tmp_path):
     file.write_text(text.replace('"level": 0.9', '"level": 0.8'))
     with pytest.raises(DamagedFileError):
         load_trust(tmp_path)
-    later = {k: v for k, v in json.loads(text).items() if k != "check"} | {"version": 2}
-    write_json(file, later, sealed=True)
-    with pytest.raises(TrustError, match="version 1"):
+    older = {k: v for k, v in json.loads(text).items() if k != "check"} | {"version": 1}
+    write_json(file, older, sealed=True)  # which knew no signal of motion
+    with pytest.raises(TrustError, match=r"of version 2.*found \('worldloom-trust', 1\).*--probes trust` calibrates"):
         load_trust(tmp_path)
-    write_json(file, later | {"version": 1, "level": "high"}, sealed=True)
+    write_json(file, older | {"version": 2, "level": "high"}, sealed=True)
     with pytest.raises(DamagedFileError, match="level"):
         load_trust(tmp_path)
     file.write_text(text)

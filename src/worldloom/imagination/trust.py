@@ -23,10 +23,11 @@ from torch import Tensor
 from worldloom.configs import ConfigError, from_json
 from worldloom.contract import Segment, State, WorldloomError, WorldModel
 from worldloom.files import DamagedFileError, load_tensors, read_json, tensors_hash
+from worldloom.imagination.trust_motion import Motion
 from worldloom.imagination.trust_signals import FROM_STATE, PARTING, Familiar, Space, features_of, look
 from worldloom.models.saved import describe_model
 
-FORMAT, VERSION = "worldloom-trust", 1
+FORMAT, VERSION = "worldloom-trust", 2
 TRUST_FILE, TENSORS_FILE = "trust.json", "trust.safetensors"
 WINSOR = 3.0
 """Standardised signals are cut to ± this before they widen a bound: further out nothing was seen. The flag is not."""
@@ -111,7 +112,7 @@ def clipped(standard: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Contents:
-    """What trust.json holds, format ``worldloom-trust``, version 1."""
+    """What trust.json holds, format ``worldloom-trust``, version 2."""
 
     level: float
     """Share of new dreams that stay under their bound at all frames, at least."""
@@ -144,7 +145,7 @@ class Contents:
     format: str = FORMAT
     """Always ``worldloom-trust``."""
     version: int = VERSION
-    """1."""
+    """2; version 1 did not know how starts move (the signal ``motion``)."""
 
 
 UNITS = {"position": "px", "pixels": "of 255"}
@@ -319,7 +320,10 @@ def load_trust(run: str | Path) -> Trust:
     found = read_json(file, sealed=True)
     named = (found.get("format"), found.get("version")) if isinstance(found, Mapping) else None
     if named != (FORMAT, VERSION):
-        raise TrustError(f"{file} is no {FORMAT} of version {VERSION}, found {named}. Calibrate anew.")
+        raise TrustError(
+            f"{file} is no {FORMAT} of version {VERSION}, which this version of worldloom reads; found {named}. "
+            "`worldloom evaluate RUN --probes trust` calibrates anew."
+        )
     try:
         contents = from_json(Contents, found, str(file))
     except ConfigError as error:
@@ -337,14 +341,18 @@ PARTS = ("mean", "axes", "spread", "points")
 
 
 def pack(familiar: Familiar) -> dict[str, Any]:
-    """Name to array, float32, for trust.safetensors."""
+    """Name to array, float32 and the background uint8, for trust.safetensors."""
     spaces = {"features": familiar.features, "pictures": familiar.pictures}
-    return {
+    out = {
         f"{name}.{part}": np.ascontiguousarray(getattr(space, part), np.float32)
         for name, space in spaces.items()
         if space is not None
         for part in PARTS
     }
+    if (motion := familiar.motion) is not None:
+        out["motion.background"] = np.ascontiguousarray(motion.background)
+        out["motion.points"] = np.ascontiguousarray(motion.points, np.float32)
+    return out
 
 
 def unpack(tensors: Mapping[str, Tensor]) -> Familiar:
@@ -353,7 +361,10 @@ def unpack(tensors: Mapping[str, Tensor]) -> Familiar:
     def space(name: str) -> Space:
         return Space(*(tensors[f"{name}.{part}"].cpu().double().numpy() for part in PARTS))
 
-    return Familiar(space("features") if "features.mean" in tensors else None, space("pictures"))
+    motion = None
+    if "motion.background" in tensors:
+        motion = Motion(tensors["motion.background"].cpu().numpy(), tensors["motion.points"].cpu().double().numpy())
+    return Familiar(space("features") if "features.mean" in tensors else None, space("pictures"), motion)
 
 
 __all__ = ["Bound", "Contents", "Quantile", "Rule", "Trust", "TrustError", "View", "load_trust"]

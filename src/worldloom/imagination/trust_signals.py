@@ -5,6 +5,7 @@ Every signal is the logarithm of a positive number that grows with strangeness:
 ``features``        distance to training starts in the model's own features after the prompt
 ``features_off``    length of what those features hold beyond what training starts differ in
 ``pictures``        distance to training starts in simple statistics of the prompt's pictures
+``motion``          distance to training starts in how what is seen accelerates; not told by fewer than three frames
 ``surprise_k``      how badly the model predicts the prompt's k-th last frame from those before it, over the picture
 ``surprise_spot_k`` the same where it is worst, in a block of the picture
 ``disagreement``    how far two dreams with different seeds part; not told by a sampler that dreams the same for all
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from worldloom.contract import Segment, State, WorldloomError, WorldModel
 from worldloom.imagination.rollout import absorb, given_once, imagine
+from worldloom.imagination.trust_motion import FINEST, Motion
 
 FROM_STATE = ("features", "features_off")
 """Signals that a state alone tells; the others need the prompt's pictures."""
@@ -128,12 +130,15 @@ class Familiar:
 
     features: Space | None
     pictures: Space
+    motion: Motion | None = None
+    """None where prompts are shorter than three frames."""
 
     @classmethod
     def fit(cls, features: np.ndarray | None, shown: np.ndarray) -> Familiar:
         """Of training starts: features (N, D), prompts (N, P, C, H, W)."""
         seen = statistics(shown)
-        return cls(None if features is None else Space.fit(features, AXES, 0.0), Space.fit(seen, seen.shape[1], GREY))
+        known = None if features is None else Space.fit(features, AXES, 0.0)
+        return cls(known, Space.fit(seen, seen.shape[1], GREY), Motion.fit(shown))
 
     def signals(self, looks: Looks) -> dict[str, np.ndarray]:
         """Signal name to (B,) float64, in a fixed order."""
@@ -142,6 +147,8 @@ class Familiar:
             out["features"], out["features_off"] = self.features.distance(looks.features)
         if looks.shown is not None:
             out["pictures"] = self.pictures.distance(statistics(looks.shown))[0]
+            if self.motion is not None:
+                out["motion"] = self.motion.distance(looks.shown) + FINEST
             if looks.ahead is not None:
                 wrong = looks.ahead.astype(np.float32) - looks.shown[:, -looks.ahead.shape[1] :]
                 for k in range(1, wrong.shape[1] + 1):

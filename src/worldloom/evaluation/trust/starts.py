@@ -110,6 +110,7 @@ def strange_worlds(world: ExactWorld) -> dict[str, ExactWorld]:
         "more": {"balls": c.balls + 1},
         "colours": {"colours": tuple(reversed(c.colours))},
         "background": {"background": (70, 40, 30)},
+        "wind": {"gravity": (c.gravity[0] + 0.15, c.gravity[1])},
     }
     worlds = {name: world.changed(**fields) for name, fields in changes.items()}
     return {name: one for name, one in worlds.items() if one.config != c and _fits(one.config)}
