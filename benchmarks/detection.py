@@ -20,7 +20,7 @@ from benchmarks.__main__ import RESULTS
 from worldloom.evaluation.battery.claims import CLAIMS, claimed_in
 from worldloom.evaluation.battery.corruptions import BATTERY, REFERENCES
 from worldloom.evaluation.battery.table import MARGIN, SETTINGS, WORLDS, Asked, Setting, all_probes, ask, judge, names
-from worldloom.files import write_atomic, write_json
+from worldloom.files import read_json, write_atomic, write_json
 
 SETTING = Setting()
 ALARMS = (1, 2)
@@ -237,6 +237,25 @@ def picture(results: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+def rounded(value: Any) -> Any:
+    """Five digits of every number: more say nothing here."""
+    if isinstance(value, Mapping):
+        return {key: rounded(x) for key, x in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(x) for x in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def write(results: dict[str, Any]) -> None:
+    """The table, its page and its pictures, and what follows from it."""
+    worlds = results["worlds"]
+    results |= {"alarms": alarms(worlds), "claims_missed": claims(worlds)}
+    write_json(RESULTS / "detection.json", rounded(results))
+    write_atomic(RESULTS / "detection.md", page(results).encode())
+    write_atomic(RESULTS.parent / "media" / "detection.png", picture(results))
+    pictures.write(worlds)
+
+
 def run() -> list[dict[str, Any]]:
     """Measure, write, and return the rows of `python -m benchmarks`."""
     began = time.perf_counter()
@@ -246,14 +265,9 @@ def run() -> list[dict[str, Any]]:
         "margin": MARGIN,
         "machine": platform.processor() or platform.machine(),
         "seconds": round(time.perf_counter() - began),
-        "alarms": alarms(worlds),
-        "claims_missed": claims(worlds),
         "worlds": worlds,
     }
-    write_json(RESULTS / "detection.json", results)
-    write_atomic(RESULTS / "detection.md", page(results).encode())
-    write_atomic(RESULTS.parent / "media" / "detection.png", picture(results))
-    pictures.write(worlds)
+    write(results)
     cells = [
         c["verdict"]
         for w in worlds.values()
@@ -280,3 +294,7 @@ def run() -> list[dict[str, Any]]:
         }
         for w, v, u in rows
     ]
+
+
+if __name__ == "__main__":  # the page and the pictures anew, from what was measured
+    write(read_json(RESULTS / "detection.json"))

@@ -32,7 +32,6 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "walls/along": ("curved", "heating"),
     "walls/turn_px": ("sinking", "damped", "curved"),
     "contacts/penetration_px": ("ghosts",),
-    "contacts/distance_px": ("apart",),
     "contacts/ghosts": ("ghosts",),
     "contacts/momentum_error": ("noise", "curved", "heating"),
     "contacts/energy_error": ("noise", "curved", "heating"),
@@ -41,7 +40,7 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "constancy/shape": ("stretch",),
     "constancy/colour": ("recolour", "blur"),
     # causes
-    "causality/unexplained": ("shuffle", "freeze", "teleport"),
+    "causality/unexplained": ("shuffle", "freeze", "teleport", "apart"),
     "causality/clean": ("shuffle", "freeze"),
     "causality/pushes": ("ignored", "delayed", "mirrored"),
     "reversal/backwards_px": ("noise", "gravity", "damped", "curved", "heating"),
@@ -75,7 +74,6 @@ TABLE_ONLY = (
     "counterfactual",
     "undo",
     "contacts/ghosts",
-    "contacts/distance_px",
     "contacts/momentum_error",
 )
 """Probes that take long, and figures that need more events than a few starts hold: the tests leave these claims to the
