@@ -16,8 +16,8 @@ from worldloom.data.store import Dataset
 from worldloom.data.writer import DatasetWriter
 from worldloom.evaluation import evaluate, load_report, parse
 from worldloom.evaluation.heldout import draw
-from worldloom.evaluation.pages.report import again
-from worldloom.evaluation.probes import default_probes
+from worldloom.evaluation.pages.command import Asked, again, as_given
+from worldloom.evaluation.probes import default_probes, find_probes
 from worldloom.files import DamagedFileError, read_json, write_json
 
 SMALL = {"starts": 8, "horizon": 20, "count_horizon": 40, "progress": None, "probes": "none"}
@@ -153,13 +153,33 @@ def test_the_page_holds_everything_it_shows(reports):
 def test_the_page_says_how_to_measure_the_same_again(reports):
     _, run = reports("none")
     one = load_report(run)
-    asked = "worldloom evaluate none --starts 8 --prompt 4 --horizon 20 --count-horizon 40 --probes none --seed 0"
-    assert again(one) == asked
-    assert asked in (run / "report.html").read_text("utf-8")
+    rest = "--starts 8 --prompt 4 --horizon 20 --count-horizon 40 --probes none --seed 0"
+    assert again(one) == f"worldloom evaluate none {rest}"
+    assert f"worldloom evaluate {run} {rest}" in (run / "report.html").read_text("utf-8")  # the path as it was given
+    assert str(run.parent) not in (run / "report.json").read_text("utf-8")
     usual = dataclasses.replace(one, probes=tuple(p.name for p in default_probes()))
     assert "--probes" not in again(usual)
     some = dataclasses.replace(one, probes=("mine", "gravity"), unmeasured={"walls": "None."})
     assert "--probes gravity walls MODULE:mine --seed" in again(some)
+    known = dataclasses.replace(Asked("a run", ("--data", "its data")), probes={"mine": "probes:mine"})
+    assert again(some, known).startswith("worldloom evaluate 'a run' --data 'its data' --starts")
+    assert "--probes gravity walls probes:mine --seed" in again(some, known)
+
+
+def test_what_was_given_is_told_where_it_can_be_typed_again(tmp_path):
+    probes = find_probes(["gravity", toy_discs.write_discs, lambda_named("here")])
+    given = as_given(tmp_path, probes, toy_discs.Toy, data=tmp_path / "data", extractor=None)
+    assert given.run == str(tmp_path)
+    assert given.options == ("--model", "toy_discs:Toy", "--data", str(tmp_path / "data"))
+    assert given.probes == {"write_discs": "toy_discs:write_discs"}  # a function within a function has no such name
+
+
+def lambda_named(name):
+    def within(dreams):
+        raise AssertionError
+
+    within.__name__ = name
+    return within
 
 
 def test_a_position_that_is_none_is_not_used(tmp_path):

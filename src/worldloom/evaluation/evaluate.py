@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from worldloom.evaluation.dreamers import ModelDreamer
 from worldloom.evaluation.exact import find_exact
 from worldloom.evaluation.figures import Tracked, action_figure, object_figures, picture_figures, track
 from worldloom.evaluation.heldout import HeldOut, draw
-from worldloom.evaluation.pages import Evidence, render
+from worldloom.evaluation.pages import Evidence, as_given, render
 from worldloom.evaluation.probes import SETS, Dreams, Probe, ProbeError, ProbeFunction, find_probes, gather, measure_all
 from worldloom.evaluation.schema import DataInfo, Report, RunInfo, Setting, to_json
 from worldloom.evaluation.statistics import LEAST_EPISODES
@@ -33,6 +34,8 @@ from worldloom.training.run import versions
 ACTION_STARTS, ACTION_FRAMES = 32, 20
 ASSUMED = 16
 """Frames of a training window where the run does not tell."""
+COMPARING = ("kernel", "frechet", "coverage")
+"""Probes that use feature extractors."""
 TRACKED = 0.9
 """The headline rests on objects where the tracker counts those of at least this share of true frames rightly."""
 
@@ -150,6 +153,11 @@ def measure(
         raise WorldloomError(f"{run} is not a folder. Give the folder of a run, as written by `worldloom train`.")
     further, asked = find_probes(probes, full), _asked(probes)
     own_features = None if extractor is None else _extractor_name(extractor)
+    if extractor is not None and not any(p.name in COMPARING for p in further):
+        raise WorldloomError(
+            f"Nothing would use the extractor {extractor}: it takes one of the probes {', '.join(COMPARING)}."
+        )
+    _check_folder(Path(out) if out is not None else run)
     model = load_model(run, pick_device(device), kind=kind)
     model.require("decode")
     if not model.spec.images:
@@ -263,10 +271,12 @@ def measure(
         probes=tuple(p.name for p in further if p.name not in probed.unmeasured),
         unmeasured=probed.unmeasured | probed.failures,
     )
-    failed = {n: why for n, why in (probed.failures | probed.unmeasured).items() if n in asked}
+    lacking = {n: f"The probe {n!r} can't measure here. {why}" for n, why in probed.unmeasured.items()}
+    failed = {n: why for n, why in (probed.failures | lacking).items() if n in asked}
     failed |= {name: why for name, why in left.items() if name == own_features}
     abouts = {p.name: p.about for p in further if p.about}
-    return Measured(report, Evidence(shown, true, dream, tracked, model.spec.fps), abouts, failed)
+    command = as_given(run, further, kind, data=data, out=out if data is not None else None, extractor=extractor)
+    return Measured(report, Evidence(shown, true, dream, tracked, model.spec.fps, command), abouts, failed)
 
 
 def _positions(held: HeldOut) -> np.ndarray | None:
@@ -300,6 +310,16 @@ def _asked(probes: str | Sequence[str | Probe | ProbeFunction]) -> set[str]:
     """Names of the probes that were asked for one by one."""
     given = [probes] if isinstance(probes, str) else list(probes)
     return {p.name for p in find_probes([one for one in given if one not in SETS])}
+
+
+def _check_folder(folder: Path) -> None:
+    """Told before the work: a report that can't be written where it should be."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        why = "is not a folder" if not there.is_dir() else "can't be written into"
+        raise WorldloomError(f"The report can't be written to {folder}: {there} {why}. Give another by --out.")
 
 
 def _extractor_name(extractor: str) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from worldloom.evaluation.figures import PSNR_CAP, Tracked
 from worldloom.evaluation.metrics import psnr
+from worldloom.evaluation.pages.command import Asked
 
 GAP = 6  # px between the pictures of the animation
 
@@ -31,6 +32,8 @@ class Evidence:
     """Tracked objects, where the world has some."""
     fps: float
     """Playback speed."""
+    asked: Asked | None = None
+    """What the measurement was asked for, for the command that repeats it."""
 
 
 def _rgb(frames: Tensor) -> np.ndarray:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from worldloom.evaluation.pages.command import again
 from worldloom.evaluation.pages.pictures import Evidence, best_first, film, filmstrip
 from worldloom.evaluation.pages.sections import baselines, charts, lines, probe_section, tiles
-from worldloom.evaluation.probes import PROBES, default_probes
 from worldloom.evaluation.schema import Report
 
-COUNTED = 100
-"""Frames in which objects are counted unless asked otherwise."""
 GROUPS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     (
         "physics",
@@ -60,24 +58,8 @@ def render(report: Report, evidence: Evidence, abouts: dict[str, str] | None = N
         film=film(evidence, order),
         rows=lines(report),
         baselines=baselines([report]),
-        again=again(report),
+        again=again(report, evidence.asked),
     )
-
-
-def again(report: Report) -> str:
-    """The command that measures the same once more, as far as the report tells it: a dataset or an extractor of the
-    user's own is given as it was."""
-    s = report.setting
-    asked = {*report.probes, *report.unmeasured}
-    words = ["worldloom evaluate", report.run.name, f"--starts {s.starts} --prompt {s.prompt} --horizon {s.horizon}"]
-    if s.count_horizon not in (0, max(COUNTED, s.horizon)):
-        words.append(f"--count-horizon {s.count_horizon}")
-    if asked != {p.name for p in default_probes(s.full)}:
-        ours = [name for name in PROBES if name in asked]
-        own = [f"MODULE:{name}" for name in sorted(asked - set(ours))]
-        words += ["--probes", *(ours + own or ["none"])]
-    words.append(f"--seed {s.seed}")
-    return " ".join([*words, "--full"] if s.full else words)
 
 
 def template(name: str) -> Any:
@@ -105,4 +87,4 @@ def _groups(report: Report, abouts: dict[str, str]) -> list[dict[str, Any]]:
     return groups
 
 
-__all__ = ["GROUPS", "again", "render", "template"]
+__all__ = ["GROUPS", "render", "template"]
