@@ -8,7 +8,7 @@ import toy_discs
 from worldloom import models
 from worldloom.contract import WorldloomError
 from worldloom.evaluation import load_report
-from worldloom.evaluation.compare import compare, contrast, surely_best
+from worldloom.evaluation.compare import WATCH, compare, contrast, surely_best
 from worldloom.files import read_json
 
 SMALL = {"starts": 8, "horizon": 20, "count_horizon": 24, "progress": None, "probes": "none"}
@@ -192,3 +192,32 @@ def test_one_run_is_nothing_to_compare(tmp_path):
     for runs in ([tmp_path], [tmp_path, tmp_path / "."]):
         with pytest.raises(WorldloomError, match="two or more different runs"):
             compare(runs)
+
+
+def test_what_is_nearest_to_nothing_is_not_worth_watching(compared):
+    """A run may be surely nearest in one space of features and still be noise."""
+    folder, _, _ = compared
+    a, b = (load_report(folder / name) for name in ("a-run", "b-run"))
+    gain = a.figures["psnr_gain_db"]
+
+    def of(report, distance, decibels):
+        near = dataclasses.replace(
+            gain, title="Kernel distance", better="lower", value=distance, interval=(distance, distance), curve=None
+        )
+        better = dataclasses.replace(
+            gain,
+            value=dict.fromkeys(gain.value, decibels),
+            interval=dict.fromkeys(gain.value, (decibels - 0.1, decibels + 0.1)),
+        )
+        return dataclasses.replace(report, figures=report.figures | {"kernel/embedded": near, "psnr_gain_db": better})
+
+    def watch(one, two):
+        return next(c for c in contrast({"a": one, "b": two})["choices"] if c["purpose"] == WATCH)
+
+    assert watch(of(a, 1.0, 3.0), of(b, 5.0, 2.0))["best"] == "a"
+    both = watch(of(a, 1.0, -9.0), of(b, 5.0, 1.0))
+    assert both["best"] == ""
+    assert "disagree" in both["words"]
+    neither = watch(of(a, 1.0, -2.0), of(b, 5.0, -9.0))
+    assert neither["best"] == ""
+    assert "None is shown to be better than repeating the last frame" in neither["words"]

@@ -18,8 +18,10 @@ from worldloom.files import sweep, write_atomic, write_json
 FOLDER = "comparison"
 """Where the page of several runs is written unless said otherwise."""
 
+WATCH = "To watch"
+
 PURPOSES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("To watch", ("frechet/embedded", "kernel/embedded", "kernel/random3d", "psnr_gain_db")),
+    (WATCH, ("frechet/embedded", "kernel/embedded", "kernel/random3d", "psnr_gain_db")),
     ("To act and plan in", ("counterfactual/sign_right", "action_gain/psnr_db", "action_gain_db")),
     ("To obey the laws of motion", ("physics/score",)),
     (
@@ -93,10 +95,12 @@ def compare(
         sweep(folder, file)
     write_json(folder / "comparison.json", result, sealed=True)
     write_atomic(folder / "comparison.html", page.encode("utf-8"))
+    for note in result["notes"]:
+        say(note)
     for choice in result["choices"]:
         say(f"{choice['purpose']}: {choice['words']}")
     say(f"See {folder / 'comparison.html'}")
-    failed = [why for one in found.values() for why in one.failed.values()]
+    failed = [f"{run}: {why}" for run, one in found.items() for why in one.failed.values()]
     if failed:
         raise ProbeError(f"{' '.join(failed)} All other figures are in {folder / 'comparison.json'}.")
     return result
@@ -192,11 +196,33 @@ def _choose(purpose: str, names: tuple[str, ...], reports: dict[str, Report], fa
         best, words = "", f"Not to be told from what was measured: {what}"
     elif best is None:
         best, words = "", f"No difference is shown: {what}"
+    elif purpose == WATCH and (apart := _disagree(alike, running)):
+        best, words = "", f"The figures disagree: {apart}"
+    elif purpose == WATCH and not _beats_standing_still(running[best]):
+        best, words = "", f"None is shown to be better than repeating the last frame: {what}"
     elif decides in CHANCE and not _hears(decides, figures[best], horizon):
         best, words = "", f"None is shown to listen: {what}"
     else:
         words = f"{best}. {what}"
     return Choice(purpose, decides, horizon, best, f"{words}{left_out}")
+
+
+def _disagree(names: Sequence[str], running: dict[str, Report]) -> str:
+    """Which run each of the figures calls best, as a sentence, where they do not call the same one; else empty."""
+    best = {}
+    for name in names:
+        figures = {run: r.figures[name] for run, r in running.items()}
+        if found := surely_best(figures, _horizon(list(figures.values()))):
+            best[next(iter(figures.values())).title] = found
+    if len(set(best.values())) < 2:
+        return ""
+    return f"{', '.join(f'{title} is for {run}' for title, run in best.items())}."
+
+
+def _beats_standing_still(report: Report) -> bool:
+    """Whether the first dreamed frame is surely closer to the truth than the prompt's last."""
+    pair = _pair(report.figures["psnr_gain_db"].interval, "1")
+    return pair is not None and pair[0] > 0
 
 
 def _hears(name: str, figure: Figure, horizon: str) -> bool:

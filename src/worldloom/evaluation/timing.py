@@ -20,6 +20,8 @@ from worldloom.imagination.rollout import given_once
 
 SPEED_FRAMES, SPEED_SECONDS = 60, 8.0
 """Frames that are timed at most, and for how long at most."""
+FEW_STEPS = 50
+"""A run of fewer is remarked on."""
 
 
 def speed(model: WorldModel, held: HeldOut, seed: int) -> Figure:
@@ -64,6 +66,9 @@ def train_seconds(run: Path, config: Mapping[str, Any], seed: int, notes: list[s
     if not isinstance(value, (int, float)):
         value = None
         notes.append("Training time is unknown: the run has no summary.json with train_seconds (not finished yet?).")
+    steps = summary.get("steps") if isinstance(summary, Mapping) else None
+    if isinstance(steps, int) and steps < FEW_STEPS:
+        notes.append(f"The model was trained for {steps} steps, which is hardly enough to learn from.")
     trained = (config.get("train") or {}).get("seed", seed)
     return Figure(
         value=None if value is None else float(value),

@@ -38,6 +38,18 @@ def _behind(dreamed: float | None, still: float | None) -> float | None:
     return float(dreamed > 0.1 and dreamed >= still)
 
 
+def _structure_behind(ssim: Figure) -> list[float | None]:
+    """By frame, 1 where the dream is surely less like the truth in structure than the last frame is: a blur has a good
+    PSNR and is not what happens. 0 elsewhere."""
+    curve = ssim.curve
+    if curve is None or "copy_last" not in curve.baselines:
+        return [0.0] * (0 if curve is None else len(curve.value))
+    return [
+        float(high is not None and still is not None and high < still)
+        for high, still in zip(curve.high, curve.baselines["copy_last"], strict=True)
+    ]
+
+
 def _at(figure: Figure, horizon: str, name: str = "") -> float | None:
     values = figure.baselines.get(name) if name else figure.value
     return values.get(horizon) if isinstance(values, dict) else None
@@ -50,7 +62,8 @@ def judge(figures: dict[str, Figure], radius: float | None) -> Verdict:
     assert gain is not None  # figures by horizon always have their curve
     bounded = any(low is not None for low in gain.low)
     surely = gain.low if bounded else gain.value
-    ahead = believable([None if v is None else -v for v in surely], -1e-9)
+    sharper = believable([None if v is None else -v for v in surely], -1e-9)
+    ahead = min(sharper, believable(_structure_behind(figures["ssim"]), 0.0))
     total = len(gain.value)
     position = figures.get("position_error_px")
     if position is not None and radius is not None and position.curve is not None:
@@ -75,11 +88,26 @@ def judge(figures: dict[str, Figure], radius: float | None) -> Verdict:
         else:
             headline = f"Believable for about {_frames(frames)}: then {broken}."
         points += _object_points(figures, position)
-        points.append(f"By PSNR it is surely better than repeating the last frame {_span(ahead, total)}.")
+        points.append(
+            f"By PSNR it is surely better than repeating the last frame {_span(sharper, total)}."
+            if sharper <= frames
+            else f"PSNR alone would call it better than repeating the last frame {_span(sharper, total)}: it rewards "
+            "erasing what can't be placed."
+        )
     elif ahead == 0:
-        headline = "Not better than repeating the last frame, which comes as close to what really happens."
+        worse = bounded and gain.high[0] is not None and gain.high[0] < 0
+        headline = (
+            f"Worse than repeating the last frame: by {number(-(gain.value[0] or 0.0), 'dB')} one frame ahead."
+            if worse
+            else "Not better than repeating the last frame, which comes as close to what really happens."
+        )
     else:
-        headline = f"Better than repeating the last frame {_span(ahead, total)}."
+        then = (
+            ""
+            if ahead == sharper
+            else ": then its structure (SSIM) is farther from the truth than that of standing still"
+        )
+        headline = f"Better than repeating the last frame {_span(ahead, total)}{then}."
         first = _at(figures["psnr_db"], "1")
         points.append(
             f"One frame ahead: PSNR {number(first, 'dB')}, where repeating the last frame has "
@@ -125,7 +153,9 @@ def _object_points(figures: dict[str, Figure], position: Figure) -> list[str]:
     for name, words in (("constant_velocity", "going straight on"), ("copy_last", "standing still")):
         if _at(position, ten, name) is not None:
             against.append(f"{number(_at(position, ten, name), 'px')} by {words}")
-    points.append(f"Position error {_frames(int(ten))} ahead: {', '.join(against)}.")
+    gone = _at(figures["position_lost"], ten)
+    lost = f" {number(gone, '%')} of the objects are lost there and count as the frame's diagonal." if gone else ""
+    points.append(f"Position error {_frames(int(ten))} ahead: {', '.join(against)}.{lost}")
     return points
 
 
@@ -159,8 +189,9 @@ def _probe_points(figures: dict[str, Figure]) -> list[str]:
         break
     trusted = _plain(figures, "trust/frames_within")
     if trusted is not None and "trust/bound" in figures:
-        words = figures["trust/frames_within"].title.lower()
-        points.append(f"{figures['trust/bound'].title}: a new dream is {words} for {_frames(round(trusted))}.")
+        words = figures["trust/frames_within"].title.lower().removeprefix("believable ")
+        long = f"for {_frames(round(trusted))}" if round(trusted) else "not even for one frame"
+        points.append(f"{figures['trust/bound'].title}: a new dream stays {words} {long}.")
     return points
 
 

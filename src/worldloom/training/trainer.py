@@ -28,6 +28,8 @@ from worldloom.training.trackers import Tracker
 from worldloom.training.update import NonFiniteError, Update, Updater
 
 _LINE_SECONDS, _BAR_SECONDS = 10.0, 0.25
+FEW_STEPS = 50
+"""A run of fewer is warned of."""
 _SLOW_STEPS, _TIMED_STEPS, _TIMED_SECONDS = 3, 5, 5.0  # --minutes: steps left out, then timed at least so many, so long
 
 
@@ -175,6 +177,11 @@ class Trainer:
         self.progress.say(
             f"{seconds / 60:.3g} minutes at {each:.3g} s a step: {steps} steps, stored in {self.run.config_file.name}."
         )
+        if steps < FEW_STEPS:
+            self.progress.say(
+                f"{steps} steps are hardly enough to learn from. Is the machine busy? The number stays as it is for "
+                "this run: begin another with more --train.minutes, or with --train.steps."
+            )
         return steps
 
     # -------------------------------------------------------------------------------------------------------- loop

@@ -102,6 +102,11 @@ def _make(dreams: Dreams, count: int) -> Clips:
         except WorldloomError as error:
             raise NotMeasurableError(f"There are no clips to compare: {error}") from error
         a, b = _halves(both, dreams.seed)
+        if not len(b.episodes):
+            raise NotMeasurableError(
+                "Distances compare dreams from some held-out episodes with other true ones; all starts come from one "
+                "episode. Collect more episodes."
+            )
     else:
         raise NotMeasurableError("Distances need other starts: a dataset or the exact world behind it. Found neither.")
     frames = min(both.horizon, learnt.horizon)
