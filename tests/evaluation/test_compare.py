@@ -73,6 +73,8 @@ def test_overlapping_intervals_name_nobody(compared):
     assert surely_best({"one": one, "two": two, "far": far}, "") is None
     assert surely_best({"one": one, "none": dataclasses.replace(far, interval=None)}, "") is None
     assert surely_best({"one": one}, "") is None
+    assert surely_best({"one": one, "far": far}, "", 2.0) == "one"
+    assert surely_best({"one": one, "far": far}, "", 2.5) is None
 
 
 def test_a_run_without_actions_is_not_chosen_to_act_in(compared):

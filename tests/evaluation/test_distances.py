@@ -280,6 +280,19 @@ def test_too_few_clips_are_told_with_what_is_needed(monkeypatch):
         measure("kernel", dataclasses.replace(dreams, world=None, cache={}))
 
 
+def test_one_held_out_episode_has_no_other_side(tmp_path):
+    import toy_discs
+
+    from worldloom.data import Dataset
+
+    data = Dataset(toy_discs.write_discs(tmp_path / "data", episodes=12, length=16))
+    assert len(data.splits["test"]) == 1
+    dreams = make_dreams(WORLD, dreamer("truth", WORLD), 4, 3, 12, 0)
+    alone = dataclasses.replace(dreams, world=None, dataset=data, cache={})
+    with pytest.raises(NotMeasurableError, match="all starts come from one episode"):
+        measure("kernel", alone)
+
+
 def test_dreams_and_the_real_clips_come_from_different_episodes_of_the_test_split(monkeypatch, tmp_path):
     import toy_discs
 
