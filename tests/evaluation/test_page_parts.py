@@ -7,7 +7,9 @@ import torch
 from PIL import Image
 
 from worldloom.evaluation.pages.charts import Series, line_chart, ticks
+from worldloom.evaluation.pages.comparison import _told
 from worldloom.evaluation.pages.pictures import GAP, Evidence, animation, filmstrip
+from worldloom.evaluation.pages.sections import shown
 from worldloom.evaluation.verdict import believable, number
 
 
@@ -62,6 +64,55 @@ def test_ticks_cover_the_data_with_a_few_round_numbers(low, high):
     step = found[1] - found[0]
     assert np.allclose(np.diff(found), step)
     assert f"{step:.0e}"[0] in "125"
+
+
+def test_an_axis_of_nothing_but_zeros_counts_no_noise():
+    chart = line_chart((1, 2), [Series("dream", (0.0, 0.0))], "px", "zeros")
+    assert re.findall(r'class="tick" x="\d+" y="[\d.]+" text-anchor="end">([^<]+)<', chart) == [
+        "0", "0.2", "0.4", "0.6", "0.8", "1",
+    ]  # fmt: skip
+
+
+def places(chart):
+    found = re.findall(r'<text class="label \w+" x="([\d.]+)" y="([\d.]+)">(?:<title>[^<]*</title>)?([^<]*)<', chart)
+    return {label: (float(x), float(y)) for x, y, label in found}
+
+
+def test_no_label_is_struck_through_or_covers_another():
+    horizon = tuple(range(1, 11))
+    level = Series("dream", (0.5,) * 10)
+    short = [Series(name, (0.5,) * 4 + (None,) * 6, "floor") for name in ("floor", "ceiling")]
+    chart = line_chart(horizon, [level, *short, Series("other", (0.5,) * 10)], "", "level", share=True)
+    found = places(chart)
+    line = float(re.search(r'<polyline class="line model" points="[\d.]+,([\d.]+)', chart)[1])
+    for name in ("floor", "ceiling"):  # written where their lines end, within the plot
+        assert found[name][0] < found["dream"][0]
+        assert abs(found[name][1] - 4 - line) >= 8
+    assert abs(found["floor"][1] - found["ceiling"][1]) >= 16
+    assert abs(found["dream"][1] - found["other"][1]) >= 16
+
+
+def test_a_label_with_no_room_is_cut_and_keeps_its_whole_as_title():
+    chart = line_chart((1, 2), [Series("a-run-<with>-a-very-long-name", (0.0, 1.0))], "", "long")
+    assert "<title>a-run-&lt;with&gt;-a-very-long-name</title>a-run-&lt;with" in chart
+
+
+def test_what_is_not_drawn_is_not_told():
+    meaning = "Half. The floor is 0.5 px, of true frames: too low. The ceiling is the exact world. By Kaplan and Meier."
+    assert _told(meaning, floor=False, still=False) == "Half. By Kaplan and Meier."
+    assert "The floor is 0.5 px, of true frames: too low." in _told(meaning, floor=True, still=False)
+    assert _told("Against others; the floor is the same, of 0.5.", floor=False, still=False) == "Against others."
+    likeness = "How alike, against repeating the prompt's last frame."
+    assert _told(likeness, floor=False, still=False) == "How alike."
+    assert _told(likeness, floor=False, still=True) == likeness
+
+
+def test_huge_and_tiny_numbers_have_powers_of_ten():
+    assert shown(2_548_001_282_399.0, "px") == "2.55 × 10¹² px"
+    assert shown(-1.19e-5) == "−1.19 × 10⁻⁵"
+    assert shown(999_999.0) == "999,999"
+    assert shown(0.0) == "0"
+    assert shown(None) == "–"
 
 
 def test_numbers_for_reading():

@@ -7,7 +7,7 @@ from typing import Any
 
 from worldloom.evaluation.pages.command import again
 from worldloom.evaluation.pages.pictures import Evidence, best_first, film, filmstrip
-from worldloom.evaluation.pages.sections import baselines, charts, lines, probe_section, tiles
+from worldloom.evaluation.pages.sections import bands, baselines, charts, lines, probe_section, tiles
 from worldloom.evaluation.schema import Report
 
 GROUPS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
@@ -43,17 +43,23 @@ GROUPS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("cost", "Cost", "On the machine that made this report.", ("cost",)),
 )  # fmt: skip
 """Anchor, title, lead and probes of each part of the page. Probes of a user's own come after them."""
+FLOOR = "the same figure measured on the true frames; no dream can be seen to do better."
+CEILING = "the best that can be had, by the exact world from what the prompt shows."
 
 
 def render(report: Report, evidence: Evidence, abouts: dict[str, str] | None = None) -> str:
     """The page. abouts: what each probe asks, by its name."""
     order = best_first(evidence)
     picks = [("A typical dream", order[len(order) // 2]), ("The worst of them", order[-1])]
+    groups = _groups(report, abouts or {})
+    floors = [p["name"] for group in groups for p in group["probes"] if p["rows"] and p["shown"]["floor"]]
     return template("report.html.j2").render(
         report=report,
         tiles=tiles(report),
         charts=charts(report, evidence),
-        groups=_groups(report, abouts or {}),
+        groups=groups,
+        bands=bands({report.run.name: report}),
+        first_floor=next(iter(floors), ""),
         strips=[(title, filmstrip(evidence, int(row))) for title, row in picks[: 1 + (len(order) > 1)]],
         film=film(evidence, order),
         rows=lines(report),
@@ -72,6 +78,7 @@ def template(name: str) -> Any:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
+    environment.globals |= {"FLOOR": FLOOR, "CEILING": CEILING}
     environment.filters["units"] = lambda text: re.sub(r"(?<=\d) (?=%|px|dB)", "\u00a0", text)
     return environment.get_template(name)
 

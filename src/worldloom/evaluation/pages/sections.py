@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from worldloom.evaluation.figures import HORIZONS
-from worldloom.evaluation.pages.charts import Series, line_chart
+from worldloom.evaluation.pages.charts import Series, line_chart, raised
 from worldloom.evaluation.pages.pictures import Evidence
 from worldloom.evaluation.schema import Curve, Figure, Report
 from worldloom.evaluation.verdict import number
@@ -26,6 +26,26 @@ def baselines(reports: Sequence[Report]) -> dict[str, str]:
 def unit_of(figure: Figure) -> str:
     """The unit as :func:`number` takes it: shares are shown as per cent."""
     return "%" if figure.statistic == "share" or figure.title == "Lost objects" else figure.unit
+
+
+def bands(reports: Mapping[str, Report]) -> str:
+    """What the bands around the curves are, or why there are none."""
+    single = [name for name, r in reports.items() if r.data.episodes_used < 2]
+    if not single:
+        return "Bands are 95 % intervals, by drawing whole episodes anew."
+    why = "an interval needs the differences between several."
+    if len(single) == len(reports):
+        return f"There are no bands around the curves: all starts come from one episode, and {why}"
+    return f"Bands are 95 % intervals, by drawing whole episodes anew. {', '.join(single)}: none, as {why}"
+
+
+def shown(x: float | None, unit: str = "") -> str:
+    """As :func:`number`, but what is tiny and not nothing, as floors are, and what is huge, as distances by a user's
+    features may be, is written with its power of ten."""
+    if x is None or x == 0 or unit == "%" or 5e-4 <= abs(x) < 999_999.5:
+        return number(x, unit)
+    digits, power = f"{abs(x):.2e}".split("e")
+    return f"{'−' if x < 0 else ''}{digits} × 10{raised(int(power))} {unit}".rstrip()
 
 
 def _series(figure: Figure, label: str, floor: str) -> list[Series]:
@@ -93,7 +113,7 @@ def tiles(report: Report) -> list[tuple[str, str, str]]:
             interval = figure.interval if isinstance(figure.interval, dict) else {}
             for h in [h for h in ("1", "10", "20") if h in value][: 2 if name == "position_error_px" else 1]:
                 words = f"{figure.title.lower() if name != 'psnr_gain_db' else 'PSNR over copy-last'}, {h} ahead"
-                out.append((number(value[h], figure.unit), words, _between(interval.get(h), figure.unit)))
+                out.append((shown(value[h], figure.unit), words, _between(interval.get(h), figure.unit)))
     if "object_count_ok" in figures:
         one = figures["object_count_ok"]
         pair = one.interval if isinstance(one.interval, tuple) else None
@@ -106,7 +126,16 @@ def tiles(report: Report) -> list[tuple[str, str, str]]:
 
 
 def _between(pair: tuple[float, float] | None, unit: str) -> str:
-    return "" if pair is None else f"{number(pair[0], '%' if unit == '%' else '')} to {number(pair[1], unit)}"
+    return "" if pair is None else f"{shown(pair[0], '%' if unit == '%' else '')} to {shown(pair[1], unit)}"
+
+
+def _counted(figure: Figure, report: Report) -> str:
+    """How many values a figure sums up, with the episodes they come from where it has one for each of the starts."""
+    episodes = report.data.episodes_used
+    words = f"{figure.n:,} {figure.n_of}"
+    if figure.n_of not in ("starts", "dreams", "starts × objects") or figure.n % report.setting.starts:
+        return words  # of some of the starts only: from how many episodes is not told
+    return f"{words}, {episodes} episode{'s' if episodes != 1 else ''}"
 
 
 def lines(report: Report) -> list[dict[str, Any]]:
@@ -125,12 +154,13 @@ def lines(report: Report) -> list[dict[str, Any]]:
                     "title": figure.title if place == 0 else "",
                     "span": len(many) if place == 0 else 0,
                     "horizon": horizon,
-                    "value": number(value, unit),
+                    "value": shown(value, unit),
                     "interval": _between(pick(figure.interval), unit) or "–",
-                    "floor": number(pick(figure.floor), unit),
-                    "baselines": [number(pick(figure.baselines.get(name)), unit) for name in known],
-                    "n": figure.n,
-                    "n_of": figure.n_of,
+                    "floor": shown(pick(figure.floor), unit),
+                    "baselines": [
+                        (words, shown(pick(figure.baselines.get(name)), unit)) for name, words in known.items()
+                    ],
+                    "n": _counted(figure, report),
                     "seed": figure.seed,
                     "statistic": figure.statistic,
                 }
@@ -139,47 +169,52 @@ def lines(report: Report) -> list[dict[str, Any]]:
 
 
 def probe_section(report: Report, name: str, about: str) -> dict[str, Any]:
-    """What one probe found: lines for its numbers, charts for its curves."""
-    rows, curves = [], []
+    """What one probe found: lines for its numbers, charts for its curves. What a figure means is said once, in the
+    table where it has a line there; a figure without any number is named and no more."""
+    rows, curves, empty = [], [], []
     for full, figure in report.figures.items():
         if full.partition("/")[0] != name:
             continue
         if figure.curve is not None:
             chart = _chart(figure, "floor", share=figure.statistic == "share")
-            curves.append((figure.title, figure.meaning, chart))
+            curves.append((figure.title, figure.meaning if isinstance(figure.value, dict) else "", chart))
         if not isinstance(figure.value, dict):
-            rows.append(_row(figure))
+            row = _row(figure, report)
+            if any(row[column] not in ("–", "") for column in ("value", "interval", "floor", "ceiling", "others")):
+                rows.append(row)
+            else:
+                empty.append(figure.title)
     title = name.replace("_", " ").capitalize()
-    shown = {column: any(row[column] not in ("–", "") for row in rows) for column in ("floor", "ceiling", "others")}
-    return {"name": name, "title": title, "about": about, "rows": rows, "charts": curves, "shown": shown}
+    columns = {column: any(row[column] not in ("–", "") for row in rows) for column in ("floor", "ceiling", "others")}
+    return {
+        "name": name,
+        "title": title,
+        "about": about,
+        "rows": rows,
+        "empty": empty,
+        "charts": curves,
+        "shown": columns,
+    }
 
 
-def _row(figure: Figure) -> dict[str, Any]:
+def _row(figure: Figure, report: Report) -> dict[str, Any]:
     unit = unit_of(figure)
     value, floor, ceiling = (_scalar(x) for x in (figure.value, figure.floor, figure.ceiling))
     interval = figure.interval if isinstance(figure.interval, tuple) else None
     bare = "%" if unit == "%" else ""
-    others = [f"{n.replace('_', ' ')} {number(_scalar(x), bare)}" for n, x in figure.baselines.items()]
+    known = {n: _scalar(x) for n, x in figure.baselines.items()}
+    others = [f"{n.replace('_', ' ')} {shown(x, bare)}" for n, x in known.items() if x is not None]
     return {
         "title": figure.title,
         "meaning": figure.meaning,
         "gauge": gauge(value, interval, floor, ceiling, share=unit == "%"),
-        "value": _small(value, unit),
+        "value": shown(value, unit),
         "interval": _between(interval, bare) or "–",
-        "floor": _small(floor, bare),
-        "ceiling": _small(ceiling, bare),
+        "floor": shown(floor, bare),
+        "ceiling": shown(ceiling, bare),
         "others": "; ".join(others),
-        "n": f"{figure.n:,} {figure.n_of}",
+        "n": _counted(figure, report),
     }
-
-
-def _small(x: float | None, unit: str) -> str:
-    """As :func:`number`, but what is tiny and not nothing is written with its power of ten: floors are."""
-    if x is None or x == 0 or abs(x) >= 5e-4 or unit == "%":
-        return number(x, unit)
-    digits, power = f"{abs(x):.1e}".split("e")
-    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{'−' if x < 0 else ''}{digits}·10{raised} {unit}".rstrip()
 
 
 def _scalar(x: Any) -> float | None:
@@ -195,10 +230,10 @@ def gauge(
     share: bool = False,
 ) -> Markup:
     """A small SVG: the value as a dot, its interval as a bar, floor and ceiling as ticks; empty without a value."""
-    shown = [x for x in (value, floor, ceiling, *(interval or ())) if x is not None]
+    known = [x for x in (value, floor, ceiling, *(interval or ())) if x is not None]
     if value is None:
         return Markup("")
-    low, high = (0.0, 1.0) if share else (min(0.0, *shown), max(0.0, *shown))
+    low, high = (0.0, 1.0) if share else (min(0.0, *known), max(0.0, *known))
     span = (high - low) or 1.0
 
     def x(v: float) -> float:
@@ -217,4 +252,4 @@ def gauge(
     return Markup("".join(parts))
 
 
-__all__ = ["BASELINES", "baselines", "charts", "gauge", "lines", "probe_section", "tiles", "unit_of"]
+__all__ = ["BASELINES", "bands", "baselines", "charts", "gauge", "lines", "probe_section", "shown", "tiles", "unit_of"]
