@@ -15,12 +15,13 @@ import numpy as np
 import torch
 
 from benchmarks.__main__ import RESULTS
-from worldloom.evaluation.compare import FOLDER, compare
+from worldloom.evaluation.compare import FOLDER, compare, contrast
 from worldloom.evaluation.datasets import open_data
 from worldloom.evaluation.dreamers import ModelDreamer
 from worldloom.evaluation.exact import ExactWorld, find_exact
 from worldloom.evaluation.objects import followed
 from worldloom.evaluation.probes.dreams import Dreams, gather
+from worldloom.evaluation.schema import load_report
 from worldloom.evaluation.statistics import bootstrap
 from worldloom.evaluation.tracking import track_clip
 from worldloom.evaluation.trust.planned import goals
@@ -141,11 +142,16 @@ def page(result: dict[str, Any], planned: dict[str, Any], steps: dict[str, dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs=2, type=Path)
+    parser.add_argument("--again", action="store_true", help="from the reports and plans that are there")
     given = parser.parse_args()
     torch.set_num_threads(2)
     runs = {run.resolve().name: run for run in given.runs}
-    result = compare(list(runs.values()), out=FOLDER)
-    planned = put_to_work(runs)
+    if given.again:
+        result = contrast({name: load_report(Path(FOLDER) / name) for name in runs})
+        planned = read_json(RESULTS / "which.json")["planned"]
+    else:
+        result = compare(list(runs.values()), out=FOLDER, probes=["default", "frechet"])
+        planned = put_to_work(runs)
     summary = {name: read_json(run / "summary.json", sealed=True) for name, run in runs.items()}
     steps = {name: {key: one[key] for key in ("steps", "train_seconds")} for name, one in summary.items()}
     write_json(RESULTS / "which.json", {"comparison": result, "planned": planned, "training": steps})
