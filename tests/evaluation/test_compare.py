@@ -51,6 +51,9 @@ def test_what_is_written_can_be_read_and_shows_every_run(compared):
     page = (folder / "comparison.html").read_text(encoding="utf-8")
     assert page.count('<svg class="strip"') == 2
     assert '<polygon class="band run1"' in page
+    assert page.count("<table") == page.count('<table class="stack"') == 2  # rows are stacked on narrow screens
+    assert page.count('class="line first"') == 3  # position, PSNR and SSIM of repeating the last frame
+    assert "There are more runs than" not in page
     for name in ("a-run", "b-run"):
         assert load_report(folder / name).run.name == "run"
         assert (folder / name / "report.html").exists()

@@ -145,6 +145,7 @@ def test_the_page_holds_everything_it_shows(reports):
     assert all(f'id="{a[1:]}"' in page for a in inside)
     assert all(a.startswith("data:") for pair in addresses for a in pair if a and a not in inside)
     assert "<script" not in page
+    assert page.count("<table") == page.count('<table class="stack"') == 1  # rows are stacked on narrow screens
     assert page.count('<svg class="chart"') == 5
     assert page.count('<svg class="strip"') == 2
     assert "data:image/webp" in page

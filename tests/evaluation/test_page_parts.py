@@ -9,7 +9,8 @@ from PIL import Image
 from worldloom.evaluation.pages.charts import Series, line_chart, ticks
 from worldloom.evaluation.pages.comparison import _told
 from worldloom.evaluation.pages.pictures import GAP, Evidence, animation, filmstrip
-from worldloom.evaluation.pages.sections import shown
+from worldloom.evaluation.pages.sections import bands, probe_section, shown
+from worldloom.evaluation.schema import Curve, DataInfo, Figure, Report, RunInfo, Setting, Verdict
 from worldloom.evaluation.verdict import believable, number
 
 
@@ -94,7 +95,63 @@ def test_no_label_is_struck_through_or_covers_another():
 
 def test_a_label_with_no_room_is_cut_and_keeps_its_whole_as_title():
     chart = line_chart((1, 2), [Series("a-run-<with>-a-very-long-name", (0.0, 1.0))], "", "long")
-    assert "<title>a-run-&lt;with&gt;-a-very-long-name</title>a-run-&lt;with" in chart
+    assert "<title>a-run-&lt;with&gt;-a-very-long-name</title>a-run-&lt;…ng-name" in chart
+
+
+def figure(value, **more):
+    told = {"n": 6, "n_of": "dreams", "seed": 0, "title": "It", "unit": "", "statistic": "mean", "better": "lower"}
+    return Figure(value, None, meaning="What it means.", **(told | more))
+
+
+def report(figures, starts=6, episodes=3):
+    return Report(
+        RunInfo("run", "toy", "", 1),
+        DataInfo("data", "", "test", 9, episodes),
+        Setting(starts, 4, 2, 0, 0, "cpu", 1),
+        Verdict("It is.", ()),
+        figures,
+        {},
+        "",
+    )
+
+
+def test_a_probe_says_once_what_a_figure_means_and_folds_what_has_no_number():
+    curve = Curve((1, 2), (1.0, 2.0), (None, None), (None, None))
+    found = probe_section(
+        report(
+            {
+                "mine/one": figure(1.0, curve=curve),
+                "mine/by_horizon": figure({"1": 1.0}, curve=curve, title="By horizon"),
+                "mine/none": figure(None, title="None", baselines={"copy_last": None}),
+            }
+        ),
+        "mine",
+        "",
+    )
+    assert [row["meaning"] for row in found["rows"]] == ["What it means."]
+    assert [(title, meaning) for title, meaning, _ in found["charts"]] == [("It", ""), ("By horizon", "What it means.")]
+    assert found["empty"] == ["None"]
+
+
+@pytest.mark.parametrize(
+    ("n", "n_of", "words"),
+    [
+        (6, "dreams", "6 dreams, 3 episodes"),
+        (12, "starts × objects", "12 starts × objects, 3 episodes"),
+        (4, "dreams", "4 dreams"),  # of some of the starts: of how many episodes is not known
+        (6, "turns at walls", "6 turns at walls"),
+    ],
+)
+def test_episodes_are_told_where_every_start_counts(n, n_of, words):
+    found = probe_section(report({"mine/one": figure(1.0, n=n, n_of=n_of)}), "mine", "")
+    assert found["rows"][0]["n"] == words
+
+
+def test_bands_are_not_spoken_of_where_there_are_none():
+    many, one = report({}), report({}, episodes=1)
+    assert bands({"a": many}).startswith("Bands are 95 % intervals")
+    assert bands({"a": one}).startswith("There are no bands")
+    assert "b: none" in bands({"a": many, "b": one})
 
 
 def test_what_is_not_drawn_is_not_told():

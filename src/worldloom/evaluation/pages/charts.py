@@ -158,9 +158,11 @@ def _end_labels(ends: list[_End], lines: Sequence[Sequence[tuple[float, float]]]
 
 
 def _shortened(end: _End) -> Markup:
-    """The label, cut where the drawing ends; the whole of it is then its title."""
+    """The label, without its middle where it has no room (names of runs often differ at their ends); the whole of it is
+    then its title."""
     room = int((WIDTH - end.x - 8) / _LETTER)
-    cut = f"{end.label[: room - 1]}…"
+    half = (room - 1) // 2
+    cut = f"{end.label[:half]}…{end.label[-half:]}"
     return escape(end.label) if len(end.label) <= room else Markup("<title>{}</title>{}").format(end.label, cut)
 
 

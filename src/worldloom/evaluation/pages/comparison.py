@@ -72,7 +72,9 @@ def _charts(found: dict[str, Measured]) -> list[tuple[str, str, Markup]]:
         series += [Series("last frame", still, "first")] if still else []
         series += [Series("floor", floor, "floor")] if floor else []
         describe = f"{one.title} by horizon of {', '.join(curves)}"
-        chart = line_chart(horizon, series, one.unit, describe, share=one.statistic == "share")
+        most = max((v for line in series[: len(curves)] for v in line.high or () if v is not None), default=None)
+        limit = 2 * most if most is not None and most > 0 else None  # a baseline far above leaves the plot
+        chart = line_chart(horizon, series, one.unit, describe, share=one.statistic == "share", limit=limit)
         out.append((one.title, _told(one.meaning, floor is not None, still is not None), chart))
     return out
 
