@@ -90,7 +90,7 @@ def judge(figures: dict[str, Figure], radius: float | None) -> Verdict:
         points += _object_points(figures, position)
         points.append(
             f"By PSNR it is surely better than repeating the last frame {_span(sharper, total)}."
-            if sharper <= frames
+            if sharper <= kept
             else f"PSNR alone would call it better than repeating the last frame {_span(sharper, total)}: it rewards "
             "erasing what can't be placed."
         )
