@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 560, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 122, 30, 44
-_LETTER, _ROW = 7.2, 16.0  # px of the drawing that a letter of a label takes at most, and a line of labels
+_LETTER, _WIDE, _ROW = 7.2, 8.8, 16.0  # px of the drawing: a letter of a label, a wide one, and a line of labels
 _FEWEST = 1e-6  # a range below this is none: the axis would count noise
 
 
@@ -160,8 +160,8 @@ def _end_labels(ends: list[_End], lines: Sequence[Sequence[tuple[float, float]]]
 def _shortened(end: _End) -> Markup:
     """The label, without its middle where it has no room (names of runs often differ at their ends); the whole of it is
     then its title."""
-    room = int((WIDTH - end.x - 8) / _LETTER)
-    half = (room - 1) // 2
+    room, half = ((WIDTH - end.x - 8) / width for width in (_LETTER, 2 * _WIDE))
+    half = max(1, int(half - 0.5))
     cut = f"{end.label[:half]}…{end.label[-half:]}"
     return escape(end.label) if len(end.label) <= room else Markup("<title>{}</title>{}").format(end.label, cut)
 

@@ -28,13 +28,15 @@ def render_comparison(result: dict[str, Any], found: dict[str, Measured]) -> str
     order = best_first(first.evidence)
     row = int(order[len(order) // 2])
     strips = [(run, filmstrip(one.evidence, row if row < len(one.evidence.true) else 0)) for run, one in found.items()]
+    charts = _charts(found)
     rows = [_row(name, figure, list(found)) for name, figure in result["figures"].items()]
     return template("comparison.html.j2").render(
         runs=result["runs"],
         names=list(result["runs"]),
         notes=result["notes"],
         choices=result["choices"],
-        charts=_charts(found),
+        charts=charts,
+        floors=any('class="line floor"' in chart for *_, chart in charts),
         legend=[(run, _style(i)) for i, run in enumerate(found)],
         bands=bands({run: one.report for run, one in found.items()}),
         styles=len(STYLES),
