@@ -162,7 +162,7 @@ def page(runs: dict[str, dict[str, Any]]) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.0%}" if whole else "–"
+    return f"{part / whole:.1%}" if whole else "–"
 
 
 def main() -> None:
