@@ -166,7 +166,7 @@ def draw_trust(runs: Mapping[str, Any]) -> bytes:
     right.set_yticks(range(len(kinds)), kinds)
     right.invert_yaxis()
     right.set_title("Dreams from strange starts", fontsize=8)
-    right.legend(frameon=False, fontsize=7)
+    right.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.08))
     for axis in (left, right):
         axis.tick_params(labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)
