@@ -190,9 +190,8 @@ def page(results: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, Mapping):
-        value = list(value.values())[-1]
-    return "" if value is None else f"{value:.3g}"
+    shown = pictures.last(value)
+    return "" if shown is None else f"{shown:.3g}"
 
 
 def picture(results: Mapping[str, Any]) -> bytes:

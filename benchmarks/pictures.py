@@ -39,7 +39,7 @@ def by_probe(worlds: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
     return {probe: [(w, f) for _, w, f in sorted(rows)[:PANELS]] for probe, rows in ranked.items()}
 
 
-def _last(value: Any) -> Any:
+def last(value: Any) -> Any:
     """The value furthest ahead."""
     if not isinstance(value, Mapping):
         return value
@@ -50,16 +50,16 @@ def _last(value: Any) -> Any:
 def _panel(axis: Any, world: str, figure: str, row: Mapping[str, Any]) -> None:
     """One figure: a dot with its interval for every bad world, the true simulator's interval as a band."""
     names = [n for n, c in row["bad"].items() if c["verdict"] != "unmeasured" and not n.startswith("truth")]
-    names = [n for n in names if _last(row["bad"][n].get("value")) is not None]
+    names = [n for n in names if last(row["bad"][n].get("value")) is not None]
     ahead = list(row["truth"])[-1] if isinstance(row["truth"], Mapping) else None
-    true, band = _last(row["truth"]), _last(row["truth_interval"])
+    true, band = last(row["truth"]), last(row["truth_interval"])
     if band is not None:
         axis.axvspan(*band, color=TRUE, alpha=0.25, linewidth=0)
     if true is not None:
         axis.axvline(true, color=TRUE, linewidth=1)
     for y, name in enumerate(names):
         cell = row["bad"][name]
-        value, interval = _last(cell["value"]), _last(cell["interval"])
+        value, interval = last(cell["value"]), last(cell["interval"])
         colour = COLOURS[cell["verdict"]]
         if interval is not None:
             axis.plot(interval, [y, y], color=colour, linewidth=2, solid_capstyle="round")

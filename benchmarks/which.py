@@ -15,18 +15,13 @@ import numpy as np
 import torch
 
 from benchmarks.__main__ import RESULTS
+from benchmarks.trust import dreamed, open_run
 from worldloom.evaluation.compare import FOLDER, compare, contrast
-from worldloom.evaluation.datasets import open_data
-from worldloom.evaluation.dreamers import ModelDreamer
-from worldloom.evaluation.exact import ExactWorld, find_exact
-from worldloom.evaluation.objects import followed
-from worldloom.evaluation.probes.dreams import Dreams, gather
+from worldloom.evaluation.probes import Dreams
 from worldloom.evaluation.schema import TIMED, load_report
 from worldloom.evaluation.statistics import bootstrap
-from worldloom.evaluation.tracking import track_clip
-from worldloom.evaluation.trust.planned import goals
+from worldloom.evaluation.trust.planned import goals, nearest
 from worldloom.files import read_json, write_atomic, write_json
-from worldloom.models.saved import load_model
 
 STARTS, PROMPT, CHOICES, FRAMES, SEED = 64, 4, 16, 24, 0
 """Of the planner: starts, frames shown, sequences tried from each, their length, and the seed of all."""
@@ -37,33 +32,21 @@ SHOWN = (
 )  # fmt: skip
 
 
-def open_world(run: Path) -> ExactWorld:
-    """The exact world behind a run's data."""
-    world = find_exact(open_data(run, read_json(run / "config.json", sealed=True), None).dataset.info)
-    if world is None or world.null is None:
-        raise SystemExit(f"{run} was not trained on balls that take actions: its plans could not be done.")
-    return world
-
-
-def plan(dreams: Dreams, world: ExactWorld, draw: np.ndarray, aims: np.ndarray) -> np.ndarray:
+def plan(dreams: Dreams, pushed: int, draw: np.ndarray, aims: np.ndarray) -> np.ndarray:
     """(n,) which of each start's sequences (n * K, T) ends, in the dream, with the pushed ball nearest to its goal."""
-    n, k = len(dreams), len(draw) // len(dreams)
-    rows = np.repeat(np.arange(n), k)
+    rows = np.arange(len(dreams))
     control = {"action": draw} if dreams.spec.action is not None else {}
-    dreamed = dreams.dream(control, draw.shape[1], rows=rows)[dreams.camera]
-    scenes, where, pushed = followed(dreams).scenes, dreams.truth_shown["position"], world.config.pushed
-    ends = [
-        track_clip(dream, scenes[row], where[row, -1], where[row, -1] - where[row, -2]).position[-1, pushed]
-        for dream, row in zip(dreamed, rows, strict=True)
-    ]
-    away = np.hypot(*(np.stack(ends) - aims[rows]).T).reshape(n, k)
-    return np.argmin(np.where(np.isfinite(away), away, np.inf), 1)
+    tried = dreams.dream(control, draw.shape[1], rows=rows.repeat(len(draw) // len(rows)))[dreams.camera]
+    return nearest(dreams, aims, rows, tried, dreams.truth_shown["position"], pushed)
 
 
 def put_to_work(runs: dict[str, Path]) -> dict[str, Any]:
     """Px between the pushed ball and its goal after the plan was done in the true world: by model, by chance, and the
     best that these sequences hold."""
-    world = open_world(next(iter(runs.values())))
+    contexts = {name: open_run(run) for name, run in runs.items()}
+    world = next(iter(contexts.values()))["world"]
+    if world is None or world.null is None:
+        raise SystemExit(f"{list(runs)} were not trained on balls that take actions: no plan could be done.")
     held = world.fresh(STARTS, PROMPT, FRAMES, SEED)
     draw = world.actions(STARTS * CHOICES, FRAMES, SEED + 1)
     assert draw is not None
@@ -72,10 +55,8 @@ def put_to_work(runs: dict[str, Path]) -> dict[str, Any]:
     done = world.play(start, draw, FRAMES).truth["position"][:, -1, world.config.pushed]
     away = np.hypot(*(done - aims.repeat(CHOICES, 0)).T).reshape(STARTS, CHOICES)
     found = {}
-    for name, run in runs.items():
-        dreamer = ModelDreamer(load_model(run))
-        made = dreamer.dream(held, held.control, FRAMES, seed=SEED, sensors=list(dreamer.spec.images))
-        chosen = plan(gather(dreamer, held, made, SEED), world, draw, aims)
+    for name, context in contexts.items():
+        chosen = plan(dreamed(context, held, SEED), world.config.pushed, draw, aims)
         found[f"chosen in the dreams of {name}"] = away[np.arange(STARTS), chosen]
     found |= {"one at random": away.mean(1), "the best of them, by the exact world": away.min(1)}
     out = {}
@@ -83,10 +64,6 @@ def put_to_work(runs: dict[str, Path]) -> dict[str, Any]:
         low, high = bootstrap(values, seed=SEED)
         out[name] = {"mean_px": float(values.mean()), "interval": [float(low), float(high)], "n": STARTS, "seed": SEED}
     return out
-
-
-def _at(value: Any, horizon: str) -> Any:
-    return value.get(horizon) if isinstance(value, dict) else value
 
 
 def page(result: dict[str, Any], planned: dict[str, Any], steps: dict[str, dict[str, Any]]) -> str:

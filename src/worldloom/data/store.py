@@ -66,7 +66,7 @@ class Dataset:
     @property
     def fingerprint(self) -> str:
         """A hash of the spec and of every episode, so that a run can tell whether its data changed."""
-        return self.index.seal
+        return self.stored
 
     @property
     def stored(self) -> str:

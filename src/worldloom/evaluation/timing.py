@@ -17,11 +17,10 @@ from worldloom.evaluation.statistics import bootstrap
 from worldloom.files import read_json
 from worldloom.imagination import absorb
 from worldloom.imagination.rollout import given_once
+from worldloom.training.trainer import FEW_STEPS
 
 SPEED_FRAMES, SPEED_SECONDS = 60, 8.0
 """Frames that are timed at most, and for how long at most."""
-FEW_STEPS = 50
-"""A run of fewer is remarked on."""
 
 
 def speed(model: WorldModel, held: HeldOut, seed: int) -> Figure:

@@ -42,8 +42,7 @@ def _structure_behind(ssim: Figure) -> list[float | None]:
     """By frame, 1 where the dream is surely less like the truth in structure than the last frame is: a blur has a good
     PSNR and is not what happens. 0 elsewhere."""
     curve = ssim.curve
-    if curve is None or "copy_last" not in curve.baselines:
-        return [0.0] * (0 if curve is None else len(curve.value))
+    assert curve is not None  # as of every figure by horizon
     return [
         float(high is not None and still is not None and high < still)
         for high, still in zip(curve.high, curve.baselines["copy_last"], strict=True)

@@ -29,7 +29,7 @@ from worldloom.training.update import NonFiniteError, Update, Updater
 
 _LINE_SECONDS, _BAR_SECONDS = 10.0, 0.25
 FEW_STEPS = 50
-"""A run of fewer is warned of."""
+"""A run of fewer is warned of, here and in its report."""
 _SLOW_STEPS, _TIMED_STEPS, _TIMED_SECONDS = 3, 5, 5.0  # --minutes: steps left out, then timed at least so many, so long
 
 

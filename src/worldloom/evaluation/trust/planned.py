@@ -62,7 +62,7 @@ def planned_dreams(dreams: Dreams, rows: np.ndarray, plans: Plans, draws: int = 
     draw = world.actions(n * k, frames, PLANNED + seed)
     assert draw is not None  # the world is the one whose actions these are
     dreamed = dreams.dream({"action": draw}, frames, held=some.rows(np.repeat(np.arange(n), k)))[camera]
-    best = np.arange(n) * k + _nearest(dreams, goals(world, n, seed), rows, dreamed, where, world.config.pushed)
+    best = np.arange(n) * k + nearest(dreams, goals(world, n, seed), rows, dreamed, where, world.config.pushed)
     truth = {name: x[:, :prompt] for name, x in some.truth.items()}
     start = {name: truth[name][:, -1] for name in (*NEEDED, "goal") if name in truth}
     held = _joined(some, world.play(start, draw[best], frames), draw[best], prompt, camera)
@@ -95,11 +95,11 @@ def goals(world: ExactWorld, count: int, seed: int) -> np.ndarray:
     return draw.uniform((inset, inset), (c.width - inset, c.height - inset), (count, 2))
 
 
-def _nearest(
+def nearest(
     dreams: Dreams, aims: np.ndarray, rows: np.ndarray, dreamed: np.ndarray, where: np.ndarray, pushed: int
 ) -> np.ndarray:
     """(n,) which of each start's K dreams (n * K, T, C, H, W) ends with the pushed object nearest to its goal, ``aims``
-    (n, 2) px; one in which it is lost looks worst."""
+    (n, 2) px; one in which it is lost looks worst. where: (., >= P, K, 2) px, true positions, from the prompt on."""
     prompt = dreams.prompt
     scenes = followed(dreams).scenes
     chosen = []
@@ -111,4 +111,4 @@ def _nearest(
     return np.array(chosen)
 
 
-__all__ = ["Plans", "goals", "planned_dreams"]
+__all__ = ["Plans", "goals", "nearest", "planned_dreams"]
