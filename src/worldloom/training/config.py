@@ -23,12 +23,14 @@ class TrainConfig:
     """Pieces that a batch is cut into to save memory; the gradient is that of the whole batch."""
     length: int | None = None
     """Frames per training window. None: what the model asks for (its attribute ``window``), or 16."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """``muon``: hidden matrices and kernels move by their momentum made orthogonal, all else by AdamW."""
     lr: float = 3e-4
-    """Peak learning rate."""
+    """Peak learning rate. Muon's steps are scaled to be as large as AdamW's, so that one rate serves both."""
     betas: tuple[float, float] = (0.9, 0.99)
     """AdamW's decay rates of the first and second moment."""
     weight_decay: float = 0.01
-    """AdamW's weight decay; biases, norms and other parameters of one dimension have none."""
+    """Weight decay; biases, norms and other parameters of one dimension have none."""
     warmup: int = 100
     """Steps in which the learning rate rises linearly; at most a tenth of all steps."""
     decay: Literal["cosine", "linear", "constant"] = "cosine"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from worldloom.files import DamagedFileError
 from worldloom.training.config import TrainConfig
+from worldloom.training.muon import Muon, hidden
 
 
 def lr_factor(step: int, steps: int, warmup: int, decay: str = "cosine", final: float = 0.0) -> float:
@@ -29,26 +30,34 @@ def lr_factor(step: int, steps: int, warmup: int, decay: str = "cosine", final: 
     return final + (1 - final) * left
 
 
-def param_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups of named parameters: those that decay, and those of one dimension or less, which do not.
+def param_groups(model: nn.Module, weight_decay: float, muon: Collection[str] = frozenset()) -> list[dict[str, Any]]:
+    """Groups of named parameters: those that decay, and those of one dimension or less, which do not.
 
     Biases, gains of norms and learned scalars are not made better by being small; nor are frozen parameters trained.
+    Parameters named in ``muon`` are a group of their own, which decays too, first and marked ``muon``.
     """
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    groups = []
-    for many, decay in ((True, weight_decay), (False, 0.0)):
-        chosen = [(n, p) for n, p in named if (p.ndim > 1) == many]
-        if chosen:
-            groups.append({"params": [p for _, p in chosen], "names": [n for n, _ in chosen], "weight_decay": decay})
-    return groups
+    parts = [
+        ([(n, p) for n, p in named if n in muon], {"weight_decay": weight_decay, "muon": True}),
+        ([(n, p) for n, p in named if n not in muon and p.ndim > 1], {"weight_decay": weight_decay}),
+        ([(n, p) for n, p in named if n not in muon and p.ndim <= 1], {"weight_decay": 0.0}),
+    ]
+    return [{"params": [p for _, p in part], "names": [n for n, _ in part], **how} for part, how in parts if part]
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019) over :func:`param_groups`, as one fused kernel where the device has it."""
+    """What ``config.optimizer`` names, over :func:`param_groups`; AdamW's part as one fused kernel where there is one.
+
+    AdamW is Loshchilov and Hutter's (2019); :class:`~worldloom.training.muon.Muon` moves the matrices that
+    :func:`~worldloom.training.muon.hidden` finds and leaves the rest to AdamW.
+    """
     kind = next(model.parameters()).device.type
     fused = kind in ("cpu", "cuda")
-    groups = param_groups(model, config.weight_decay)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused, foreach=None if fused else True)
+    settings: dict[str, Any] = {"lr": config.lr, "betas": config.betas}
+    settings |= {"fused": fused, "foreach": None if fused else True}
+    if config.optimizer == "muon":
+        return Muon(param_groups(model, config.weight_decay, hidden(model)), **settings)
+    return torch.optim.AdamW(param_groups(model, config.weight_decay), **settings)
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
