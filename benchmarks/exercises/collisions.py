@@ -27,7 +27,7 @@ def slopes(path: np.ndarray) -> np.ndarray:
 
 
 def paths(dreams: Dreams) -> tuple[np.ndarray, np.ndarray]:
-    """(n, T, K, 2) px: where the dream's balls are, followed by motion and looks (NaN where lost), and the true ones."""
+    """(n, T, K, 2) px: where the dream's balls are, followed by motion and looks (NaN: lost), and the true."""
     truth = dreams.truth["position"].astype(np.float64)
     found = [one.position[:, : truth.shape[2]] for one in followed(dreams).dreamed]
     return np.stack(found), truth

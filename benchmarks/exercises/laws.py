@@ -20,8 +20,8 @@ class Law:
 
     text: str
     """The formula, as a reader sees it."""
-    shape: Callable[[np.ndarray, float], np.ndarray]
-    """Of horizons and the inner parameter."""
+    shape: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    """Of horizons and the inner parameter, which broadcast."""
     inner: tuple[float, float] | None = None
     """Range of the inner parameter; None: it has none."""
     even: bool = False
@@ -51,34 +51,34 @@ class Fit:
 
     def at(self, h: np.ndarray) -> np.ndarray:
         """px at horizons h."""
-        return self.scale * LAWS[self.law].shape(np.asarray(h, float), self.inner or 0.0)
+        return self.scale * LAWS[self.law].shape(np.asarray(h, float), np.asarray(self.inner or 0.0))
 
 
 def fit(law: str, h: np.ndarray, e: np.ndarray) -> Fit:
     """Least squares of log e over horizons h (H,) of errors e (H,) px, > 0, every octave of h of equal weight.
 
     Relative errors, as a curve over several orders of size is else fitted at its end alone. The scale follows in closed
-    form; an inner parameter by a search refined four times.
+    form; an inner parameter by a search refined twice.
     """
     one = LAWS[law]
     h, weight = np.asarray(h, float), 1 / np.asarray(h, float)
     weight, log = weight / weight.sum(), np.log(np.maximum(e, 1e-9))
 
-    def scaled(inner: float) -> tuple[float, float]:
-        rest = log - np.log(np.maximum(one.shape(h, inner), 1e-300))
-        middle = float(weight @ rest)
-        return float(weight @ np.square(rest - middle)), middle
+    def scaled(inner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(G,) misfit and log scale at each of these inner parameters."""
+        rest = log - np.log(np.maximum(one.shape(h, inner[:, None]), 1e-300)) + 0 * inner[:, None]
+        middle = rest @ weight
+        return np.square(rest - middle[:, None]) @ weight, middle
 
     if one.inner is None:
-        return Fit(law, float(np.exp(scaled(0.0)[1])), None)
+        return Fit(law, float(np.exp(scaled(np.zeros(1))[1][0])), None)
     low, high = one.inner if one.even else (np.log(one.inner[0]), np.log(one.inner[1]))
-    for _ in range(4):
+    for _ in range(3):
         grid = np.linspace(low, high, 41)
-        tried = [scaled(float(x if one.even else np.exp(x)))[0] for x in grid]
-        best, step = grid[int(np.argmin(tried))], grid[1] - grid[0]
-        low, high = max(low, best - step), min(high, best + step)
-    inner = float(best if one.even else np.exp(best))
-    return Fit(law, float(np.exp(scaled(inner)[1])), inner)
+        tried, middle = scaled(grid if one.even else np.exp(grid))
+        at, step = int(np.argmin(tried)), grid[1] - grid[0]
+        low, high = max(low, grid[at] - step), min(high, grid[at] + step)
+    return Fit(law, float(np.exp(middle[at])), float(grid[at] if one.even else np.exp(grid[at])))
 
 
 def misfit(predicted: np.ndarray, h: np.ndarray, e: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +78,7 @@ def windows(happened: np.ndarray, kind: str, event: int, frames: int) -> np.ndar
     return np.argwhere((busy == 1) & (at == KINDS.index(kind)))
 
 
+@functools.cache
 def find(world: ExactWorld, kind: str, count: int, seed: int) -> HeldOut | None:
     """Up to ``count`` starts of this kind, each from a world of its own; None where none is found."""
     if world.config.balls < 2 and kind in KINDS[2:]:
