@@ -44,14 +44,14 @@ def collect(
     where it stopped, with seeds not used before. With ``random`` and ``sticky`` an episode is a pure function of
     (seed, N, e) and ``length``, so a collection that was stopped and continued equals one that was not; a function may
     remember, so it need not.
+    Controls other than the action are those that the world tells in ``Frames.given``: of one given once, what it tells
+    with the episode's first frame.
+
     An episode cut at ``length`` frames or by the world's time limit has ``terminal`` false.
     """
     if episodes < 1 or length < 1:
         raise DataError(f"Collecting needs at least one episode of one frame, found {episodes} of {length}.")
     spec = world.spec
-    unknown = sorted(set(spec.given) - {"action"})
-    if unknown:
-        raise DataError(f"Can't collect from a world that is given {unknown}: a policy chooses only 'action'.")
     if isinstance(policy, str) and policy not in ("random", "sticky"):
         raise DataError(f"There is no policy {policy!r}: choose 'random', 'sticky', or give a function.")
     with DatasetWriter(out, spec, info) as writer:
@@ -119,6 +119,12 @@ class _Collector:
                 self.actions[slot] = []
                 self.plans[slot] = self._plan(int(self.number[slot]))
         assert frames is not None  # mask is never empty
+        untold = sorted(set(self.world.spec.given) - {"action"} - set(frames.given))
+        if untold:
+            raise DataError(
+                f"Can't collect from a world that is given {untold}: a policy chooses only 'action', and the world "
+                "does not tell them in Frames.given."
+            )
         return frames
 
     def _seed(self, round_: int) -> int:
@@ -166,6 +172,9 @@ class _Collector:
         if self.world.spec.action is not None:
             null = self.world.spec.action.null().numpy()
             control["action"] = np.stack([null, *self.actions[slot]]).astype(null.dtype)
+        for name in set(self.world.spec.given) - {"action"}:
+            told = np.stack([h.given[name][i] for h, i in zip(history, at, strict=True)])
+            control[name] = told[0] if name in self.world.spec.once else told
         policy = self.policy if isinstance(self.policy, str) else getattr(self.policy, "__name__", "function")
         remarks = {"seed": self._seed(number // self.num), "world": slot, "policy": policy}
         terminal = bool(history[-1].terminal[at[-1]])
@@ -187,6 +196,7 @@ def _row(frames: Frames, slot: int) -> Frames:
         frames.truncated[slot : slot + 1].copy(),
         None if frames.reward is None else frames.reward[slot : slot + 1].copy(),
         {n: x[slot : slot + 1].copy() for n, x in frames.truth.items()},
+        {n: x[slot : slot + 1].copy() for n, x in frames.given.items()},
     )
 
 

@@ -34,9 +34,9 @@ def world_config(env: str) -> Any:
         from worldloom.worlds.phyworld import PhyWorldConfig
 
         return PhyWorldConfig()
-    from worldloom.worlds.balls import BallsConfig
+    from worldloom.worlds.balls import BallsConfig, CaptionsConfig
 
-    return BallsConfig()
+    return CaptionsConfig() if env == "captions" else BallsConfig()
 
 
 def from_env(env: str, family: str | None = None) -> Recipe:
@@ -87,6 +87,10 @@ def fit(recipe: Recipe, spec: Spec, frames: int) -> tuple[Recipe, Spec, list[str
         if left:
             spec = Spec({name: sensor}, spec.given, spec.fps)
             notes.append(f"The diffusion family dreams the picture {name!r}; left out: {', '.join(left)}.")
+        multiple = recipe.model.backbone.multiple
+        if not recipe.model.pad and any(side % multiple for side in sensor.shape[1:]):
+            recipe = replace(recipe, model=replace(recipe.model, pad=True))
+            notes.append(f"Frames are padded inside the model to multiples of {multiple} pixels.")
     if frames < SMALL_FRAMES:
         notes.append(f"{frames:,} frames are few: expect a dream that remembers rather than understands.")
     reason = getattr(recipe.model_class, "supports", lambda _: None)(spec)

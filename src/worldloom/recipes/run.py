@@ -63,9 +63,9 @@ def open_world(recipe: Recipe, *, check: bool = False, say: Callable[[str], None
         from worldloom.worlds.phyworld import PhyWorld
 
         return PhyWorld(recipe.world, num, seed)
-    from worldloom.worlds.balls import Balls
+    from worldloom.worlds.balls import Balls, Captions
 
-    return Balls(recipe.world, num, seed)
+    return (Captions if recipe.env == "captions" else Balls)(recipe.world, num, seed)
 
 
 def collect_data(

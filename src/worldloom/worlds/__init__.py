@@ -10,7 +10,7 @@ from typing import Any
 from worldloom.contract import WorldloomError
 from worldloom.worlds.base import Frames, World, sample_action
 
-BUILT_IN = ("balls", "lab", "phyworld")
+BUILT_IN = ("balls", "captions", "lab", "phyworld")
 """Names of the worlds that come with the library."""
 
 
@@ -19,7 +19,8 @@ def make_world(name: str, num: int = 1, **options: Any) -> World:
 
     name: a built-in name (:data:`BUILT_IN`), a Gymnasium id such as ``ALE/Pong-v5``, or ``module:Class`` of a Gymnasium
     environment or of a :class:`World` of your own (docs/your-own.md). options: for ``balls`` the fields of
-    :class:`~worldloom.worlds.balls.BallsConfig` and ``seed``, for ``phyworld`` those of
+    :class:`~worldloom.worlds.balls.BallsConfig` and ``seed``, for ``captions`` those of
+    :class:`~worldloom.worlds.balls.CaptionsConfig` and ``seed``, for ``phyworld`` those of
     :class:`~worldloom.worlds.phyworld.PhyWorldConfig` and ``seed``; for Gymnasium what
     :class:`~worldloom.worlds.gym.GymWorld` takes; for your own the fields of its ``Config`` and ``seed``.
     """
@@ -43,8 +44,10 @@ def make_world(name: str, num: int = 1, **options: Any) -> World:
         from worldloom.worlds.phyworld import PhyWorld, PhyWorldConfig
 
         return PhyWorld(from_json(PhyWorldConfig, options, "phyworld"), num, seed)
-    from worldloom.worlds.balls import Balls, BallsConfig
+    from worldloom.worlds.balls import Balls, BallsConfig, Captions, CaptionsConfig
 
+    if name == "captions":
+        return Captions(from_json(CaptionsConfig, options, "captions"), num, seed)
     return Balls(from_json(BallsConfig, options, "balls"), num, seed)
 
 

@@ -24,6 +24,9 @@ class Frames:
     """(N,) float32 for arriving at this frame; None where the world has no reward."""
     truth: dict[str, np.ndarray] = field(default_factory=dict)
     """Exact state behind the frame, name to (N, ...); empty where the world does not tell."""
+    given: dict[str, np.ndarray] = field(default_factory=dict)
+    """Controls other than the action, which the world sets itself, such as a caption: name to (N, *control.shape), with
+    every frame; of those given once for an episode, always what it began with."""
 
     @property
     def ended(self) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from worldloom.conformance import Check, Report
 from worldloom.contract import ContractError, Sensor, Spec
@@ -97,8 +98,6 @@ def _page(bench: _Bench) -> None:
     _need(
         isinstance(world.num, int) and world.num >= 1, f"num must be a whole number of at least 1, found {world.num}."
     )
-    others = sorted(set(world.spec.given) - {"action"})
-    _need(not others, f"A world to collect from is given 'action' alone, and this one {others} too.")
 
 
 def _sensor(sensor: Sensor) -> np.dtype[Any]:
@@ -123,12 +122,30 @@ def _check_frames(world: World, frames: Any, how: str) -> None:
             f"{name} after {how} must be {dtype} {shape}, found {value.dtype} {value.shape}.",
         )
         _need(np.isfinite(value).all(), f"{name} after {how} holds NaN or infinite values.")
+    _check_given(frames, spec, n, how)
     for name, value in frames.truth.items():
         _need(
             isinstance(value, np.ndarray) and value.ndim >= 1 and len(value) == n and value.dtype.kind in "fiub",
             f"truth[{name!r}] after {how} must be a numpy array of numbers with one row a world, ({n}, ...), found "
             f"{getattr(value, 'dtype', type(value).__name__)} {getattr(value, 'shape', '')}.",
         )
+
+
+def _check_given(frames: Frames, spec: Spec, n: int, how: str) -> None:
+    """The controls that no policy chooses are told by the world itself."""
+    own = set(spec.given) - {"action"}
+    _need(
+        set(frames.given) == own,
+        f"A policy chooses the action alone: {how} must tell the other controls of the spec, {sorted(own)}, in "
+        f"Frames.given, found {sorted(frames.given)}.",
+    )
+    for name in sorted(own):
+        value = frames.given[name]
+        _need(isinstance(value, np.ndarray), f"given[{name!r}] after {how} must be a numpy array, found {type(value)}.")
+        try:
+            spec.given[name].check(torch.from_numpy(value.copy()), (n,), name)
+        except (ContractError, TypeError) as error:
+            raise _Broken(f"given[{name!r}] after {how}: {error}") from error
 
 
 def _truth(frames: Frames) -> dict[str, Any]:
@@ -151,6 +168,7 @@ def _same(a: Frames, b: Frames, row: int | slice = slice(None)) -> str:
     """The name of the first part that differs in the rows; empty where none does."""
     parts = {**{f"obs[{k!r}]": (x, b.obs[k]) for k, x in a.obs.items()}}
     parts |= {f"truth[{k!r}]": (x, b.truth[k]) for k, x in a.truth.items() if k in b.truth}
+    parts |= {f"given[{k!r}]": (x, b.given[k]) for k, x in a.given.items() if k in b.given}
     parts |= {"terminal": (a.terminal, b.terminal), "truncated": (a.truncated, b.truncated)}
     if a.reward is not None and b.reward is not None:
         parts["reward"] = (a.reward, b.reward)
@@ -223,6 +241,7 @@ def _memory(bench: _Bench) -> None:
     world = bench.world
     first = world.reset(bench.seed)
     kept = {**first.obs, **{f"truth {n}": x for n, x in first.truth.items()}}
+    kept |= {f"given {n}": x for n, x in first.given.items()}
     before = {name: x.copy() for name, x in kept.items()}
     if not _ended(first).any():
         action = bench.action(world.num, 0)

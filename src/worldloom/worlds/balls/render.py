@@ -33,17 +33,27 @@ class Renderer:
         self.blank = np.broadcast_to(self.background[:, None, None], self.shape).round().astype(np.uint8)
         self.cover = None if config.occluder is None else self._cover(config.occluder)
 
-    def draw(self, position: np.ndarray, radius: np.ndarray, goal: np.ndarray | None = None) -> np.ndarray:
-        """(N, C, H, W) uint8 of discs at ``position`` (N, K, 2) with ``radius`` (N, K), over a goal at (N, 2)."""
+    def draw(
+        self,
+        position: np.ndarray,
+        radius: np.ndarray,
+        goal: np.ndarray | None = None,
+        colour: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """(N, C, H, W) uint8 of discs at ``position`` (N, K, 2) with ``radius`` (N, K), over a goal at (N, 2).
+
+        colour: (N, C), one for all discs of a frame instead of the configured ones.
+        """
         frames = np.empty((len(position), *self.shape), np.uint8)
         frames[:] = self.blank
         plain = goal is None
         if goal is not None:
             wide = np.full(len(goal), self.config.goal_radius)
             self._disc(frames, goal, wide, self.config.goal_radius, self.goal_colour, plain=True)
-        for k, colour in enumerate(self.colours):
+        for k, own in enumerate(self.colours):
+            paint = own if colour is None else colour
             # The first disc lies on the bare background, which spares reading the frame back.
-            self._disc(frames, position[:, k], radius[:, k], self.config.radii[1], colour, plain=plain and k == 0)
+            self._disc(frames, position[:, k], radius[:, k], self.config.radii[1], paint, plain=plain and k == 0)
         if self.cover is not None:
             area, alpha = self.cover
             behind = frames[:, :, area[0], area[1]]
@@ -60,7 +70,10 @@ class Renderer:
         colour: np.ndarray,
         plain: bool,
     ) -> None:
-        """Draw one disc in every frame. centre: (N, 2); radius: (N,), none above ``largest``."""
+        """Draw one disc in every frame.
+
+        centre: (N, 2); radius: (N,), none above ``largest``; colour: (C,) or (N, C).
+        """
         n, _, height, width = frames.shape
         reach = largest + EDGE / 2 - 0.5
         side = math.ceil(2 * reach) + 1
@@ -82,7 +95,7 @@ class Renderer:
             alpha = (alpha <= edge).astype(np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(frames, (tall, wide), (2, 3), writeable=True)
         rows = np.arange(n)
-        paint = colour[None, :, None, None]
+        paint = colour.reshape(-1, len(self.background), 1, 1)
         if plain:
             under: np.ndarray = self.background[None, :, None, None]
         else:
