@@ -24,7 +24,9 @@ from worldloom.training.init import take_over
 
 TINY = {
     "diffusion": DiffusionConfig(
-        history=2, backbone=BackboneConfig(fold=2, width=8, deep_width=8, blocks=1, deep_blocks=1, condition=8)
+        history=2,
+        backbone=BackboneConfig(fold=2, width=8, deep_width=8, blocks=1, deep_blocks=1, condition=8),
+        pad=True,
     ),
     "recurrent": RecurrentConfig(deter=8, stoch=2, classes=3, units=8, channels=2, bins=5),
     "lab": LabConfig(width=8, layers=1, heads=2, patch=4, steps=2),
@@ -94,7 +96,7 @@ def test_sensors_pair_by_name_then_by_being_the_only_ones_left():
 
 def test_actions_go_over_by_name(tmp_path):
     there, before, after, account = adopted(tmp_path, "diffusion", world(PAD), world(OTHER_PAD))
-    rows = "controls.action.weight"
+    rows = "conditions.vectors.action.weight"
     assert torch.equal(after[rows][[1, 2, 4]], there[rows][[2, 0, 3]])  # fire, left, null
     assert torch.equal(after[rows][[0, 3]], before[rows][[0, 3]])  # jump, duck
     assert account.partly == {rows: "rows 1-2, 4 of 5"}
@@ -108,7 +110,7 @@ def test_actions_go_over_by_name(tmp_path):
 def test_other_names_in_a_layer_of_equal_shape_do_not_take_the_old_meaning(tmp_path, family):
     swapped = Control("discrete", n=3, names=("fire", "up", "left"))
     name = {
-        "diffusion": "controls.action.weight",
+        "diffusion": "conditions.vectors.action.weight",
         "recurrent": "controller.net.0.weight",
         "lab": "embed_action.0.weight",
     }
@@ -123,7 +125,7 @@ def test_other_names_in_a_layer_of_equal_shape_do_not_take_the_old_meaning(tmp_p
 
 def test_nameless_choices_are_taken_by_their_place_and_it_is_said(tmp_path):
     there, _, after, account = adopted(tmp_path, "diffusion", world(NAMELESS), world(NAMELESS))
-    assert torch.equal(after["controls.action.weight"], there["controls.action.weight"])
+    assert torch.equal(after["conditions.vectors.action.weight"], there["conditions.vectors.action.weight"])
     assert account.notes == [
         "control 'action' has no names on either side: its entries are taken to mean what they meant"
     ]
@@ -134,9 +136,13 @@ def test_numbers_go_over_by_name_and_keep_their_scale(tmp_path):
     rod = Control("continuous", (2,), names=("x", "y"), low=(-1.0, -4.0), high=(1.0, 4.0))
     more = Control("continuous", (3,), names=("z", "y", "x"), low=(-1.0, -8.0, -1.0), high=(1.0, 8.0, 1.0))
     there, before, after, _ = adopted(tmp_path, "diffusion", world(rod), world(more))
-    assert torch.equal(after["controls.action.weight"][:, [1, 2]], there["controls.action.weight"][:, [1, 0]])
-    assert torch.equal(after["controls.action.weight"][:, 0], before["controls.action.weight"][:, 0])
-    assert torch.equal(after["controls.action.bias"], there["controls.action.bias"])
+    assert torch.equal(
+        after["conditions.vectors.action.weight"][:, [1, 2]], there["conditions.vectors.action.weight"][:, [1, 0]]
+    )
+    assert torch.equal(
+        after["conditions.vectors.action.weight"][:, 0], before["conditions.vectors.action.weight"][:, 0]
+    )
+    assert torch.equal(after["conditions.vectors.action.bias"], there["conditions.vectors.action.bias"])
     there, _, after, _ = adopted(tmp_path, "recurrent", world(rod), world(more))
     there, after = (x["controller.net.0.weight"] for x in (there, after))
     assert torch.equal(after[:, 2], there[:, 0])
@@ -147,10 +153,10 @@ def test_a_kind_of_control_never_passes_for_another(tmp_path):
     """Eight-wide conditions: an embedding of 7 + 1 choices has the shape of a layer of 8 numbers."""
     seven, eight = Control("discrete", n=7), Control("continuous", (8,))
     there, before, after, account = adopted(tmp_path, "diffusion", world(eight), world(seven))
-    assert there["controls.action.weight"].shape == after["controls.action.weight"].shape
-    assert torch.equal(after["controls.action.weight"], before["controls.action.weight"])
-    assert account.new == {"controls.action.weight": "has another meaning there"}
-    assert "controls.action.bias" in account.unused
+    assert there["conditions.vectors.action.weight"].shape == after["conditions.vectors.action.weight"].shape
+    assert torch.equal(after["conditions.vectors.action.weight"], before["conditions.vectors.action.weight"])
+    assert account.new == {"conditions.vectors.action.weight": "has another meaning there"}
+    assert "conditions.vectors.action.bias" in account.unused
     assert account.notes == ["control 'action': continuous there, discrete here; its layer is new"]
 
 

@@ -1,7 +1,8 @@
-"""Corruption, levels and weights of rectified flow. Time t: 0 is noise, 1 is clean; x_t = t x + (1 - t) e.
+"""Corruption, levels, targets and weights of rectified flow. Time t: 0 is noise, 1 is clean; x_t = t x + (1 - t) e.
 
-The network emits x; the loss lives in the space of the velocity v = x - e, which weighs the squared error of x by
-1/(1 - t)^2 (Li & He 2025, "Back to Basics: Let Denoising Generative Models Denoise").
+Whatever the network emits stands for a clean frame (:func:`to_clean`); the loss is a weighted squared error of that
+frame. By default the network emits x and the loss lives in the space of the velocity x - e, which weighs the squared
+error of x by 1/(1 - t)^2 (Li & He 2025, "Back to Basics: Let Denoising Generative Models Denoise").
 """
 
 from __future__ import annotations
@@ -22,22 +23,31 @@ class FlowConfig:
     """What noise levels are trained, and how their errors are weighed."""
 
     pure: float = 0.5
-    """Share of training windows whose targets are trained at pure noise (t = 0), where sampling starts. In a nearly
-    deterministic world all that is to be learnt is learnt there: a target that shows through its noise teaches
+    """Share of next-frame training windows whose targets are trained at pure noise (t = 0), where sampling starts. In a
+    nearly deterministic world all that is to be learnt is learnt there: a target that shows through its noise teaches
     denoising, not dynamics."""
     mean: float = -0.8
     """Mean of the other levels' logit."""
     spread: float = 0.8
     """Standard deviation of the other levels' logit."""
-    target: Literal["x", "v"] = "x"
-    """Space of the network's output. ``x`` for pixels, ``v`` for compact latents."""
+    target: Literal["x", "flow", "v", "noise"] = "x"
+    """What the network emits. ``x``: the clean frame, for pixels; ``flow``: the velocity x - e of the straight path;
+    ``v``: the velocity of the variance-preserving path (Salimans & Ho 2022); ``noise``: e, as DDPM, which says nothing
+    of x at t = 0 and is here to be compared with."""
+    weighting: Literal["flow", "min_snr", "none"] = "flow"
+    """Weight of the squared error of x: ``flow``: 1/(1 - t)^2, ``min_snr``: min(SNR, snr_cap) + 1 with SNR = t^2/(1 -
+    t)^2 (Hang et al. 2023; the 1 keeps pure noise), ``none``: 1."""
+    snr_cap: float = 5.0
+    """Largest SNR of ``min_snr``."""
     clip: float = 0.05
-    """Smallest 1 - t in the loss weight."""
+    """Smallest 1 - t in the loss weight, and smallest t by which a ``noise`` target is divided."""
 
     def __post_init__(self) -> None:
         within(self, 0.0, 1.0, "pure", "clip")
-        if self.spread < 0 or self.clip == 0:
-            raise ConfigError(f"spread is at least 0 and clip above 0, found {self.spread} and {self.clip}.")
+        if self.spread < 0 or self.clip == 0 or self.snr_cap <= 0:
+            raise ConfigError(
+                f"spread is at least 0, clip and snr_cap above 0, found {self.spread}, {self.clip}, {self.snr_cap}."
+            )
 
 
 def draw_levels(
@@ -47,38 +57,58 @@ def draw_levels(
     return torch.sigmoid(torch.randn(*shape, device=device, generator=generator) * config.spread + config.mean)
 
 
-def corrupt(clean: Float[Tensor, "rows ..."], noise: Float[Tensor, "rows ..."], t: Float[Tensor, " rows"]) -> Tensor:
-    """x_t = t x + (1 - t) e, with one level a row."""
-    t = t.reshape(-1, *[1] * (clean.ndim - 1))
-    return torch.lerp(noise, clean, t)
+def as_level(t: Float[Tensor, "*lead"], like: Float[Tensor, "*lead ..."]) -> Tensor:
+    """Levels (*lead) with as many axes of size one as it takes to multiply frames (*lead, C, H, W)."""
+    return t.reshape(*t.shape, *[1] * (like.ndim - t.ndim))
 
 
-def to_clean(config: FlowConfig, output: Tensor, noisy: Tensor, t: Float[Tensor, " rows"]) -> Tensor:
-    """The clean frame that a network's output stands for: itself, or x = x_t + (1 - t) v."""
+def corrupt(clean: Float[Tensor, "*lead c h w"], noise: Float[Tensor, "*lead c h w"], t: Tensor) -> Tensor:
+    """x_t = t x + (1 - t) e, with one level (*lead) a frame."""
+    return torch.lerp(noise, clean, as_level(t, clean))
+
+
+def spread_at(t: Tensor) -> Tensor:
+    """sqrt(t^2 + (1 - t)^2): the standard deviation of x_t where x and e have unit variance."""
+    return torch.sqrt(t**2 + (1 - t) ** 2)
+
+
+def to_clean(config: FlowConfig, output: Tensor, noisy: Tensor, t: Tensor) -> Tensor:
+    """The clean frame that a network's output stands for, at levels t (*lead)."""
     if config.target == "x":
         return output
-    return noisy + (1 - t.reshape(-1, *[1] * (output.ndim - 1))) * output
+    t = as_level(t, output)
+    if config.target == "flow":
+        return noisy + (1 - t) * output
+    if config.target == "v":  # of z = x_t / s, with alpha = t / s, sigma = (1 - t) / s: x = alpha z - sigma v
+        s = spread_at(t)
+        return (t / s) * (noisy / s) - ((1 - t) / s) * output
+    return (noisy - (1 - t) * output) / t.clamp_min(config.clip)
 
 
-def visible(noisy: Float[Tensor, "rows ..."], t: Float[Tensor, " rows"]) -> Tensor:
-    """What the network is shown of a noisy frame: x_t scaled by t / sqrt(t^2 + (1 - t)^2).
+def visible(noisy: Float[Tensor, "*lead c h w"], t: Float[Tensor, "*lead"]) -> Tensor:
+    """What is shown of a noisy frame: x_t scaled by t / sqrt(t^2 + (1 - t)^2), which is nothing at t = 0.
 
-    At t = 0 the frame is noise alone, independent of x, and the best estimate of x does not depend on it. Showing
-    nothing there spares the network from learning to ignore it, and makes the first denoising step a function of the
-    past alone.
+    At t = 0 a frame is noise alone, independent of x, and no estimate of x depends on it. Showing nothing there spares
+    the network from learning to ignore it, and makes "a frame of pure noise" and "no frame" the same thing.
     """
-    t = t.reshape(-1, *[1] * (noisy.ndim - 1))
-    return noisy * (t / torch.sqrt(t**2 + (1 - t) ** 2))
+    return noisy * as_level(t / spread_at(t), noisy)
 
 
-def loss_weight(config: FlowConfig, t: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
-    """Weight of the squared error of x that makes it the squared error of v: 1/(1 - t)^2."""
+def shown_to_denoise(config: FlowConfig, noisy: Tensor, t: Tensor) -> Tensor:
+    """What the network sees of the frame that it denoises: as :func:`visible`, unless its target contains the noise,
+    which it then must see at t = 0 too."""
+    if config.target in ("flow", "noise"):
+        return noisy / as_level(spread_at(t), noisy)
+    return visible(noisy, t)
+
+
+def loss_weight(config: FlowConfig, t: Tensor) -> Tensor:
+    """Weight of the squared error of x at levels t."""
+    if config.weighting == "none":
+        return torch.ones_like(t)
+    if config.weighting == "min_snr":
+        return (t / (1 - t).clamp_min(1e-3)).square().clamp_max(config.snr_cap) + 1
     return (1 - t).clamp_min(config.clip) ** -2
-
-
-def times(steps: int) -> list[float]:
-    """A sampling schedule: ``steps`` + 1 times from 0 (noise) to 1 (clean), evenly spaced."""
-    return [i / steps for i in range(steps + 1)]
 
 
 def euler(noisy: Tensor, clean: Tensor, now: float, then: float) -> Tensor:

@@ -1,0 +1,159 @@
+"""What a model is given, in the three forms that reach the network: vectors, maps, and the tokens of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from worldloom.configs import ConfigError, at_least
+from worldloom.contract import Control, Spec
+from worldloom.models.adopt import reach
+from worldloom.nn.attention import Cross
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The small encoder of a text, trained along with the model."""
+
+    width: int = 128
+    """Width of a token; a multiple of 32."""
+    layers: int = 2
+    """Layers of attention among the tokens."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "layers")
+        if self.width < 32 or self.width % 32:
+            raise ConfigError(f"The width of a text's tokens is a multiple of 32, found {self.width}.")
+
+
+class Given(NamedTuple):
+    """Embedded controls. What is absent, dropped or unknown is zero, and a token that is not real."""
+
+    frame: Float[Tensor, "b t d"] | None
+    """Sum of what is given with each frame as a vector."""
+    once: Float[Tensor, "b d"] | None
+    """Sum of what is given once as a vector, and the mean of the text's tokens."""
+    maps: Float[Tensor, "b t m H W"] | None
+    """Maps, side by side."""
+    text: tuple[Float[Tensor, "b l e"], Bool[Tensor, "b l"]] | None
+    """The text's tokens, and which are real."""
+
+
+class Text(nn.Module):
+    """Tokens (B, L), padded with n, to vectors (B, L, E)."""
+
+    def __init__(self, control: Control, config: TextConfig):
+        super().__init__()
+        self.n = control.n
+        self.embed = nn.Embedding(control.n, config.width)
+        self.place = nn.Parameter(torch.randn(control.shape[0], config.width) * 0.02)
+        self.mix = nn.ModuleList(Cross(config.width, config.width) for _ in range(config.layers))
+        self.mlp = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(config.width, 2 * config.width), nn.SiLU(), nn.Linear(2 * config.width, config.width)
+            )
+            for _ in range(config.layers)
+        )
+
+    def forward(self, tokens: Int64[Tensor, "b l"]) -> tuple[Float[Tensor, "b l e"], Bool[Tensor, "b l"]]:
+        """Vectors, zero for padding, and which are real."""
+        real = tokens < self.n
+        x = self.embed(tokens.clamp(max=self.n - 1)) + self.place
+        for mix, mlp in zip(self.mix, self.mlp, strict=True):
+            normed = F.layer_norm(x, x.shape[-1:])
+            x = x + mix(normed[:, None], normed, real)[:, 0]
+            x = x + mlp(F.layer_norm(x, x.shape[-1:]))
+        return x * real[..., None], real
+
+
+class Conditions(nn.Module):
+    """Embeds the controls of a :class:`Spec`, and drops them where it is told to."""
+
+    def __init__(self, spec: Spec, width: int, text: TextConfig):
+        super().__init__()
+        self.spec, self.width = spec, width
+        self.vectors = nn.ModuleDict()
+        self.texts = nn.ModuleDict()
+        self.pooled = nn.ModuleDict()
+        self.map_names = [name for name, c in spec.given.items() if c.kind == "map"]
+        for name, control in spec.given.items():
+            if control.kind == "discrete":
+                self.vectors[name] = nn.Embedding(control.n + 1, width)
+            elif control.kind == "continuous":
+                self.vectors[name] = nn.Linear(control.shape[0], width)
+            elif control.kind == "tokens":
+                self.texts[name] = Text(control, text)
+                self.pooled[name] = nn.Linear(text.width, width)
+
+    @staticmethod
+    def supports(spec: Spec, size: tuple[int, ...]) -> str | None:
+        """Why these controls can't be taken, or None; ``size`` is the frame's (H, W)."""
+        for name, c in spec.given.items():
+            if c.kind == "tokens" and c.per == "frame":
+                return f"it takes a text once for a sequence, and {name!r} comes with every frame"
+            if c.kind == "map" and (c.per == "once" or c.shape[1:] != size):
+                return (
+                    f"it takes maps with every frame, of the frame's size {size}, and {name!r} is {c.shape} per {c.per}"
+                )
+        if sum(c.kind == "tokens" for c in spec.given.values()) > 1:
+            return "it takes one text"
+        return None
+
+    @property
+    def maps(self) -> int:
+        """Channels of all maps."""
+        return sum(self.spec.given[name].shape[0] for name in self.map_names)
+
+    def forward(
+        self,
+        control: Mapping[str, Tensor],
+        hidden: Collection[str] = (),
+        keep: Mapping[str, Bool[Tensor, " b"]] | None = None,
+    ) -> Given:
+        """Embed controls (B, T, ...) or, given once, (B, ...). Those named in ``hidden`` are dropped in all rows, the
+        others in the rows (B,) where ``keep`` is false for them; a control that is not there counts as zero."""
+        frame: list[Tensor] = []
+        once: list[Tensor] = []
+        maps: list[Tensor] = []
+        text = None
+        for name, kind in self.spec.given.items():
+            if name not in control:
+                continue
+            value = control[name]
+            kept = None if keep is None or name not in keep else keep[name]
+            if name in hidden:
+                kept = torch.zeros(len(value), dtype=torch.bool, device=value.device)
+            if name in self.texts:
+                tokens, real = self.texts[name](value)
+                real = real if kept is None else real & kept[:, None]
+                tokens = tokens * real[..., None]
+                text = (tokens, real)
+                once.append(self.pooled[name](tokens.sum(1) / real.sum(1, keepdim=True).clamp_min(1)))
+                continue
+            if kind.kind == "map":
+                x = value
+            elif kind.kind == "discrete":
+                x = self.vectors[name](value)
+            else:
+                x = self.vectors[name](value / torch.tensor(reach(kind), device=value.device).expand(kind.shape))
+            if kept is not None:
+                x = x * kept.reshape(-1, *[1] * (x.ndim - 1))
+            (maps if kind.kind == "map" else frame if kind.per == "frame" else once).append(x)
+        return Given(
+            torch.stack(frame).sum(0) if frame else None,
+            torch.stack(once).sum(0) if once else None,
+            torch.cat(maps, 2) if maps else None,
+            text,
+        )
+
+    def draw_kept(
+        self, drop: Mapping[str, float], batch: int, device: torch.device, generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        """Which rows keep each control that is dropped at random in training, name to (B,) bool."""
+        return {n: torch.rand(batch, device=device, generator=generator) >= p for n, p in sorted(drop.items()) if p}
