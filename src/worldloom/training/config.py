@@ -43,6 +43,9 @@ class TrainConfig:
     """Decay of the averaged weights, which are the model that is saved; it warms up. 0: no averaging."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """Arithmetic of the forward pass. ``auto``: bf16 where the processor computes with it natively."""
+    compile: bool = False
+    """Compile the model's hot parts (its attribute ``compile_parts``) by torch.compile, which needs a C++ compiler on a
+    CPU and a minute at the start."""
     seed: int = 0
     """Seed of the batches and of the model's draws."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -101,11 +104,12 @@ class TrainConfig:
 
 
 FREE = frozenset({
-    "checkpoint_every", "checkpoint_minutes", "device", "keep", "max_skips", "nonfinite", "prefetch", "prompt",
-    "sample_every", "sample_frames", "save_errors", "threads", "tracker", "validate_batches", "validate_every",
+    "checkpoint_every", "checkpoint_minutes", "compile", "device", "keep", "max_skips", "nonfinite", "prefetch",
+    "prompt", "sample_every", "sample_frames", "save_errors", "threads", "tracker", "validate_batches",
+    "validate_every",
 })  # fmt: skip
-"""Fields that may change when a run is taken up again: they do not decide which weights come out (``device`` and
-``threads`` only in the last digits)."""
+"""Fields that may change when a run is taken up again: they do not decide which weights come out (``compile``,
+``device`` and ``threads`` only in the last digits)."""
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from worldloom.contract import Segment, WorldloomError, WorldModel, mix
+from worldloom.training.compiled import Compiled
 from worldloom.training.config import TrainConfig
 from worldloom.training.devices import autocast
 from worldloom.training.ema import Ema
@@ -73,6 +75,7 @@ class Updater:
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.skips = 0  # batches in a row that were left out
         self._generator = torch.Generator(device=device)
+        self._fast = Compiled(model).running if config.compile else contextlib.nullcontext
 
     def lr(self, step: int, steps: int) -> float:
         """Learning rate of update number ``step``."""
@@ -115,7 +118,7 @@ class Updater:
             key = draw_key(self.config.seed, step, i)
             self._generator.manual_seed(key)
             torch.manual_seed(key)  # for dropout and the like, which know only the global generator
-            with autocast(self.device, self.precision):
+            with autocast(self.device, self.precision), self._fast():
                 loss = self.model.loss(piece, self._generator)
             (loss.total * share).backward()
             named = {f"model_{n}" if n in RESERVED else n: x for n, x in loss.metrics.items()}
