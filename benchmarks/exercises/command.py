@@ -2,8 +2,8 @@
 
 Trains three runs under --runs (one ball for --minutes; two balls, and two balls with a model of twice the width, for
 as many steps), unless they lie there or are given; then measures, which takes some minutes more. Writes
-docs/results/exercises.json, the pictures docs/media/exercises_*.png and docs/exercises.md. Stopped, it goes on where it
-was; `--page` writes page and pictures from the JSON alone.
+docs/results/exercises.json and .md, docs/media/exercises_*.png and docs/exercises.md. Stopped, it goes on where its
+training was; `--page` writes page and pictures from the JSON alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.__main__ import RESULTS
 from benchmarks.exercises import collisions, drift, plots
-from benchmarks.exercises.page import page
+from benchmarks.exercises.page import figures, page
 from benchmarks.exercises.runs import RUNS, Length, describe, prepare, unlike
 from benchmarks.trust import open_run
 from worldloom.files import read_json, write_atomic, write_json
@@ -55,6 +55,7 @@ def write(result: Mapping[str, Any], docs: Path) -> None:
     for name, picture in pictures.items():
         write_atomic(docs / "media" / f"exercises_{name}.png", picture)
     write_atomic(docs / "exercises.md", page(result).encode())
+    write_atomic(docs / "results" / "exercises.md", figures(result).encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

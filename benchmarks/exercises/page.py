@@ -1,4 +1,4 @@
-"""docs/exercises.md from exercises.json: every figure and every verdict is taken from there."""
+"""docs/exercises.md and docs/results/exercises.md from exercises.json: figures and verdicts all come from there."""
 
 from __future__ import annotations
 
@@ -328,3 +328,36 @@ def page(result: Mapping[str, Any]) -> str:
         "in turn.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def figures(result: Mapping[str, Any]) -> str:
+    """docs/results/exercises.md: what the page leaves out, above all every law with its parameters."""
+    lines = [
+        "# The lab's exercises: figures",
+        "",
+        f"Written by `python -m benchmarks exercises` on {result['machine']}, seed {result['seed']}. What they mean: "
+        "[the lab's exercises](../exercises.md).",
+        "",
+        *trained(result["runs"]),
+        *meetings(result["events"]),
+    ]
+    for name, found in result["drift"].items():
+        lines += [
+            f"## Laws of growth: {RUNS[name]}",
+            "",
+            f"{found['starts']} dreams of {found['frames']} frames. `misfit`: relative error on starts not fitted to, "
+            "median and range of 95 % over random halvings; `best in`: share of these in which it foretells best.",
+            "",
+        ]
+        rows = [
+            (f"{one['span'][0]} to {one['span'][1]}", f"`{row['formula']}`", spread(row["scale"]),
+             spread(row.get("inner")), spread(row["misfit"]), f"{row['best_in']:.0%}")
+            for one in found["laws"] for row in one["laws"].values()
+        ]  # fmt: skip
+        lines += table(("frames", "law", "a or c", "τ or b", "misfit", "best in"), rows)
+        lines += [
+            f"Tracker's own error on the true frames: {number(found['floor_px'])} px. Lost at the end: "
+            f"{found['lost']:.1%}. Two unrelated dreams: {number(found['unrelated_px'])} px apart.",
+            "",
+        ]
+    return "\n".join(lines).rstrip("\n") + "\n"
