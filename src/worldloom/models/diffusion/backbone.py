@@ -62,6 +62,8 @@ class BackboneConfig:
     """Attention layers, spread over the coarse blocks: each looks over the grid, then into memory, then at a text."""
     remembered: int = 64
     """Channels of what is remembered of a frame, on the coarse grid."""
+    local: bool = True
+    """Whether blocks mix neighbouring cells, by 3×3 convolutions. Without it attention alone mixes the grid."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "fold")
@@ -115,15 +117,16 @@ class Around(NamedTuple):
 
 
 class Modulated(nn.Module):
-    """Residual block: two 3×3 convolutions, the second's input scaled and shifted by the condition (FiLM)."""
+    """Residual block: two convolutions, the second's input scaled and shifted by the condition (FiLM)."""
 
-    def __init__(self, width: int, condition: int):
+    def __init__(self, width: int, condition: int, local: bool = True):
         super().__init__()
+        kernel, padding = (3, 1) if local else (1, 0)
         self.norm1 = nn.GroupNorm(8, width)
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv1 = nn.Conv2d(width, width, kernel, padding=padding)
         self.norm2 = nn.GroupNorm(8, width, affine=False)
         self.film = nn.Linear(condition, 2 * width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, kernel, padding=padding)
         nn.init.zeros_(self.film.bias)
         nn.init.normal_(self.film.weight, std=0.02)
         nn.init.zeros_(self.conv2.weight)  # a block begins as the identity
@@ -195,15 +198,15 @@ class Backbone(nn.Module):
         # once a frame, whatever the number of denoising steps.
         self.past = nn.Conv2d(folded * neighbours + maps * c.fold**2, w, 1)
         self.noisy = nn.Conv2d(folded, w, 1, bias=False)
-        self.enter = nn.ModuleList(Modulated(w, n.condition) for _ in range(n.blocks))
+        self.enter = nn.ModuleList(Modulated(w, n.condition, c.local) for _ in range(n.blocks))
         self.down = nn.Conv2d(w, d, 2, stride=2)
-        self.deep = nn.ModuleList(Modulated(d, n.condition) for _ in range(n.deep_blocks))
+        self.deep = nn.ModuleList(Modulated(d, n.condition, c.local) for _ in range(n.deep_blocks))
         remembered = c.remembered if memory else 0
         self.attend = nn.ModuleList(Attend(d, n.condition, remembered, tokens) for _ in range(c.attention))
         ends = [round((i + 1) * n.deep_blocks / c.attention) for i in range(c.attention)]
         self.after = {end - 1: i for i, end in enumerate(ends)}  # coarse block to the attention layer behind it
         self.up = nn.Conv2d(d, w * 4, 1)
-        self.leave = nn.ModuleList(Modulated(w, n.condition) for _ in range(n.blocks))
+        self.leave = nn.ModuleList(Modulated(w, n.condition, c.local) for _ in range(n.blocks))
         self.norm = nn.GroupNorm(8, w)
         self.out = nn.Conv2d(w, folded, 3, padding=1)
         nn.init.zeros_(self.out.weight)

@@ -24,6 +24,9 @@ class DiffusionConfig:
     """Frames that attention may recall, beyond those in the stem. 0: none. Needs ``backbone.attention``."""
     sink: int = 1
     """How many of an episode's first frames stay in memory for good."""
+    inject: Literal["modulate", "add", "cross"] = "modulate"
+    """How controls given with each frame as vectors reach the network: they modulate every block; are added to every
+    cell once; or are tokens to attend to (needs ``backbone.attention``)."""
     prompt: int = 2
     """Least history that is trained in next-frame windows. With less the next frame is a guess, whose large error would
     drown the rest."""
@@ -71,6 +74,8 @@ class DiffusionConfig:
             raise ConfigError(f"prompt is at most history: found {self.prompt} and {self.history}.")
         if self.memory and not self.backbone.attention:
             raise ConfigError(f"Memory of {self.memory} frames is read by attention: set backbone.attention above 0.")
+        if self.inject == "cross" and not self.backbone.attention:
+            raise ConfigError("Controls that are attended to (inject cross) need backbone.attention above 0.")
         if self.memory and self.memory <= self.sink:
             raise ConfigError(f"Memory holds more than the first {self.sink} frames (sink), found {self.memory}.")
         if self.ahead and not self.joint:

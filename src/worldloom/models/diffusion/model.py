@@ -78,11 +78,19 @@ class Diffusion(WorldModel):
         count = len(self.neighbours.offsets)
         d = config.backbone.sizes.condition
         self.conditions = Conditions(spec, d, config.text)
-        tokens = config.text.width if self.conditions.texts else 0
+        per_frame = [name for name in self.conditions.vectors if spec.given[name].per == "frame"]
+        attended = bool(per_frame) and config.inject == "cross"
+        tokens = config.text.width if self.conditions.texts or attended else 0
         self.net = Backbone(config.backbone, self.shape[0], count, bool(config.memory), tokens, self.conditions.maps)
         self.context = nn.Linear(count, d)
-        per_frame = [name for name in self.conditions.vectors if spec.given[name].per == "frame"]
-        self.slots = nn.Linear((count + 1) * d, d, bias=False) if per_frame else None
+        # One slot for the vectors given with each neighbour, and with the frame itself in its place among them.
+        self.slots: nn.Linear | None = None
+        if per_frame and attended:
+            self.slots = nn.Linear(d, config.text.width, bias=False)
+            self.places = nn.Parameter(torch.randn(count + 1, config.text.width) * 0.02)
+        elif per_frame:
+            out = d if config.inject == "modulate" else config.backbone.sizes.width
+            self.slots = nn.Linear((count + 1) * d, out, bias=False)
         self.level = nn.Sequential(nn.Linear(32, d), nn.SiLU(), nn.Linear(d, d))
         self.mixer = nn.Sequential(nn.SiLU(), nn.Linear(d, d), nn.SiLU())
         self.heard = nn.Linear(1, d) if config.memory else None
@@ -195,14 +203,26 @@ class Diffusion(WorldModel):
         text: tuple[Tensor, Tensor] | None,
     ) -> Around:
         base = self.context(told)
+        stem = self.net.stem(stacked, maps)
         if self.slots is not None and vectors is not None:
-            base = base + self.slots(vectors.flatten(1))
+            if self.config.inject == "modulate":
+                base = base + self.slots(vectors.flatten(1))
+            elif self.config.inject == "add":
+                stem = stem + self.slots(vectors.flatten(1))[:, :, None, None].to(stem.dtype)
+            else:
+                told_of = (vectors != 0).any(-1)
+                attended = (self.slots(vectors) + self.places, told_of)
+                text = (
+                    attended
+                    if text is None
+                    else (torch.cat([text[0], attended[0]], 1), torch.cat([text[1], told_of], 1))
+                )
         if once is not None:
             base = base + once
         k, c = self.config.history, self.shape[0]
         # Adding a noisy frame to the output would add its noise: it is trusted as far as it is clean.
         last = stacked[:, (k - 1) * c : k * c] * (told[:, k - 1] ** 4)[:, None, None, None]
-        return Around(self.net.stem(stacked, maps), base, last, recall, text)
+        return Around(stem, base, last, recall, text)
 
     def condition(self, t: Float[Tensor, " n"], around: Around) -> Float[Tensor, "n condition"]:
         """What modulates every block at noise level t."""
