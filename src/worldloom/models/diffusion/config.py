@@ -41,6 +41,9 @@ class DiffusionConfig:
     joint: float = 0.0
     """Share of a batch that is trained as whole clips, each frame at a level of its own (diffusion forcing); ``fill``
     and unprompted dreams need it. The rest predicts next frames from clean histories."""
+    shortcut: float = 0.0
+    """Share of the whole clips that learn long steps as two of half their length (shortcut models): for one and two
+    steps a clip."""
     drop: dict[str, float] = field(default_factory=dict)
     """By control, share of training windows from which it is left out; what is dropped can be guided."""
     heads: bool = False
@@ -69,7 +72,7 @@ class DiffusionConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "history", "steps", "targets", "prompt")
         at_least(self, 0, "ahead", "memory", "sink", "own_past")
-        within(self, 0.0, 1.0, "short", "context_noise", "residual", "joint")
+        within(self, 0.0, 1.0, "short", "context_noise", "residual", "joint", "shortcut")
         if self.prompt > self.history:
             raise ConfigError(f"prompt is at most history: found {self.prompt} and {self.history}.")
         if self.memory and not self.backbone.attention:
@@ -82,6 +85,8 @@ class DiffusionConfig:
             raise ConfigError(
                 f"Later frames in the stem (ahead {self.ahead}) are trained by joint clips: set joint above 0."
             )
+        if self.shortcut and not self.joint:
+            raise ConfigError(f"Shortcuts are learnt on whole clips (shortcut {self.shortcut}): set joint above 0.")
         for name, p in self.drop.items():
             if not 0 <= p < 1:
                 raise ConfigError(f"drop holds shares from 0 to below 1, found {p} for {name!r}.")

@@ -29,6 +29,7 @@ from worldloom.models.diffusion.conditions import Conditions
 from worldloom.models.diffusion.config import DiffusionConfig
 from worldloom.models.diffusion.flow import shown_to_denoise, to_clean, visible
 from worldloom.models.diffusion.sampling import guided, walk
+from worldloom.models.diffusion.shortcut import shortcut_clips
 from worldloom.models.diffusion.training import next_frames, whole_clips
 from worldloom.nn import distributions as dist
 from worldloom.nn import noise, tables
@@ -91,7 +92,7 @@ class Diffusion(WorldModel):
         elif per_frame:
             out = d if config.inject == "modulate" else config.backbone.sizes.width
             self.slots = nn.Linear((count + 1) * d, out, bias=False)
-        self.level = nn.Sequential(nn.Linear(32, d), nn.SiLU(), nn.Linear(d, d))
+        self.level = nn.Sequential(nn.Linear(64 if config.shortcut else 32, d), nn.SiLU(), nn.Linear(d, d))
         self.mixer = nn.Sequential(nn.SiLU(), nn.Linear(d, d), nn.SiLU())
         self.heard = nn.Linear(1, d) if config.memory else None
         if config.heads:
@@ -224,14 +225,22 @@ class Diffusion(WorldModel):
         last = stacked[:, (k - 1) * c : k * c] * (told[:, k - 1] ** 4)[:, None, None, None]
         return Around(stem, base, last, recall, text)
 
-    def condition(self, t: Float[Tensor, " n"], around: Around) -> Float[Tensor, "n condition"]:
-        """What modulates every block at noise level t."""
-        return self.mixer(self.level(fourier(t, 32)) + around.base)
+    def condition(
+        self, t: Float[Tensor, " n"], around: Around, span: Float[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n condition"]:
+        """What modulates every block at noise level t, on a step as long as ``span`` (None: infinitely short)."""
+        level = fourier(t, 32)
+        if self.config.shortcut:
+            level = torch.cat([level, fourier(torch.zeros_like(t) if span is None else span, 32)], 1)
+        return self.mixer(self.level(level) + around.base)
 
-    def denoise(self, noisy: Tensor, t: Float[Tensor, " n"], around: Around) -> Tensor:
-        """Clean-frame estimate (N, C, H, W). A network that emits x emits what to add to a share of the last frame."""
+    def denoise(
+        self, noisy: Tensor, t: Float[Tensor, " n"], around: Around, span: Float[Tensor, " n"] | None = None
+    ) -> Tensor:
+        """Clean-frame estimate (N, C, H, W), for a step as long as ``span`` if the model learnt shortcuts. A network
+        that emits x emits what to add to a share of the last frame."""
         flow = self.config.flow
-        output = self.net(shown_to_denoise(flow, noisy, t), around, self.condition(t, around)).float()
+        output = self.net(shown_to_denoise(flow, noisy, t), around, self.condition(t, around, span)).float()
         if flow.target == "x":
             output = output + self.config.residual * around.last
         return to_clean(flow, output, noisy, t)
@@ -256,7 +265,10 @@ class Diffusion(WorldModel):
                 "onestep_mse": sums.onestep_mse / sums.pure.clamp_min(1),
             }
         if clips:
-            sums = whole_clips(self, segment.rows(slice(b - clips, b)), generator)
+            part = segment.rows(slice(b - clips, b))
+            sums = whole_clips(self, part, generator)
+            if cfg.shortcut:
+                sums = shortcut_clips(self, part.rows(slice(0, max(1, round(clips * cfg.shortcut)))), generator, sums)
             total = total + cfg.joint * sums.loss / sums.total.clamp_min(1)
             metrics["clip_mse"] = sums.mse / sums.total.clamp_min(1)
         if cfg.heads and (segment.reward is not None or segment.terminal is not None):
@@ -375,11 +387,13 @@ class Diffusion(WorldModel):
         cfg = self.config
         arounds: dict[str | None, Around] = {}
 
-        def estimate(frames: list[Tensor], times: Tensor, _: list[int]) -> Tensor:
+        def estimate(frames: list[Tensor], times: Tensor, _: list[int], spans: list[float]) -> Tensor:
+            span = torch.full((state.batch,), spans[0], device=state.device)
+
             def one(hidden: str | None) -> Tensor:
                 if hidden not in arounds:
                     arounds[hidden] = self._after(state, given, hidden)
-                return self.denoise(frames[0], times[:, 0], arounds[hidden])
+                return self.denoise(frames[0], times[:, 0], arounds[hidden], span)
 
             return self.tidy(guided(cfg.guidance, one))[:, None]
 
@@ -503,7 +517,9 @@ class Diffusion(WorldModel):
         }
         held: dict[str | None, list[Tensor]] = {hidden: [] for hidden in clips}
 
-        def estimate(frames: list[Tensor], times: Tensor, moving: list[int]) -> Tensor:
+        def estimate(frames: list[Tensor], times: Tensor, moving: list[int], spans: list[float]) -> Tensor:
+            span = torch.tensor(spans, device=self.device).expand(b, -1).flatten()
+
             def one(hidden: str | None) -> Tensor:
                 clip, old = clips[hidden], held[hidden]
                 for i, frame in enumerate(frames):
@@ -515,7 +531,7 @@ class Diffusion(WorldModel):
                 seen = reach[:, moving] & (hidden != "history")
                 around = self.around(clip, moving, seen, starts)
                 noisy = torch.stack([frames[i] for i in moving], 1)
-                return self.denoise(noisy.flatten(0, 1), times[:, moving].flatten(), around)
+                return self.denoise(noisy.flatten(0, 1), times[:, moving].flatten(), around, span)
 
             return self.tidy(guided(cfg.guidance, one)).unflatten(0, (b, len(moving)))
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from worldloom.models.diffusion.flow import euler
 from worldloom.nn.tables import moves
 
-Estimate: TypeAlias = Callable[[list[Tensor], Tensor, list[int]], Tensor]
-"""(T frames (B, C, H, W), their times (B, T), n indices of frames) to clean estimates of those frames (B, n, C, H, W).
-A frame that has moved is another tensor; one that has not is the same."""
+Estimate: TypeAlias = Callable[[list[Tensor], Tensor, list[int], list[float]], Tensor]
+"""(T frames (B, C, H, W), their times (B, T), n indices of frames, how far the step goes that each will take by it) to
+clean estimates of those frames (B, n, C, H, W). A frame that has moved is another tensor, one that has not the same."""
 Method: TypeAlias = Literal["euler", "heun"]
 
 
@@ -46,13 +46,13 @@ def walk(
         if not chosen:
             continue
         before = [frames[i] for i in chosen]
-        clean = estimate(frames, times(now), chosen)
         span = [(float(now[i]), float(then[i])) for i in chosen]
+        clean = estimate(frames, times(now), chosen, [end - start for start, end in span])
         after = [euler(b, c, *s) for b, c, s in zip(before, clean.unbind(1), span, strict=True)]
         _put(frames, chosen, after, known)
         again = [i for i, (_, end) in zip(chosen, span, strict=True) if end < 1] if method == "heun" else []
         if again:
-            ahead = estimate(frames, times(then), again)
+            ahead = estimate(frames, times(then), again, [0.0] * len(again))
             second = dict(zip(again, ahead.unbind(1), strict=True))
             corrected = []
             for i, b, c, (start, end) in zip(chosen, before, clean.unbind(1), span, strict=True):

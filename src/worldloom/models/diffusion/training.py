@@ -17,17 +17,23 @@ if TYPE_CHECKING:
 
 
 class Sums(NamedTuple):
-    """Sums over the targets of a batch, and how many there were."""
+    """Sums over the targets of a batch."""
 
     loss: Tensor
     """Weighted squared errors."""
     total: Tensor
+    """How many there were."""
     mse: Tensor
     """Squared errors."""
     onestep_mse: Tensor
     """Squared errors of targets at pure noise."""
     pure: Tensor
     """How many those were."""
+
+    @classmethod
+    def zero(cls, device: torch.device) -> Sums:
+        """Of no targets."""
+        return cls(*torch.zeros(len(cls._fields), device=device))
 
     def plus(self, error: Tensor, t: Tensor, weight: Tensor, real: Tensor) -> Sums:
         """With more targets: their errors, levels and weights, and whether they count, all of one shape."""
@@ -74,8 +80,7 @@ def next_frames(model: Diffusion, segment: Segment, generator: torch.Generator |
     starts = segment.first.clone()
     starts[:, 0] = True
     pure = rand(b) < cfg.flow.pure
-    zero = torch.zeros((), device=device)
-    sums = Sums(zero, zero, zero, zero, zero)
+    sums = Sums.zero(device)
     for i in range(begin, length):
         near = torch.arange(length, device=device) >= i - cut
         around = model.around(clip, [i], (reach[:, i] & (full | near))[:, None], starts)
@@ -141,6 +146,5 @@ def whole_clips(model: Diffusion, segment: Segment, generator: torch.Generator |
     around = model.around(clip, range(length), reachable(segment.first, segment.valid, both), starts)
     predicted = model.denoise(noisy.flatten(0, 1), t.flatten(), around)
     error = model.squared_error(predicted, truth.flatten(0, 1)).unflatten(0, (b, length))
-    zero = torch.zeros((), device=device)
     real = (segment.valid & (t < 1)).to(error.dtype)
-    return Sums(zero, zero, zero, zero, zero).plus(error, t, loss_weight(cfg.flow, t), real)
+    return Sums.zero(device).plus(error, t, loss_weight(cfg.flow, t), real)
