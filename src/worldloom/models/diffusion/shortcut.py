@@ -25,7 +25,7 @@ FINEST = 4
 
 
 def aim(x: Tensor, end: Tensor, t: Tensor, span: Tensor) -> Tensor:
-    """The clean frame at which one straight step of length ``span`` from ``x`` at time t must aim to arrive at an end."""
+    """The clean frame at which one straight step of length ``span`` from ``x`` at t must aim to arrive at ``end``."""
     return x + (end - x) * as_level((1 - t) / span, x)
 
 
