@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -58,13 +59,7 @@ class Diffusion(WorldModel):
         self.config: DiffusionConfig = config
         (self.sensor,) = spec.images
         self.shape = spec.images[self.sensor].shape
-        multiple = config.backbone.multiple
-        if not config.pad and any(side % multiple for side in self.shape[1:]):
-            raise ContractError(
-                f"Frames of {self.shape[1]}x{self.shape[2]} are not divided by the grid: height and width must be "
-                f"multiples of {multiple} (2 x fold {config.backbone.fold}). Resize them, choose a smaller fold, or "
-                "let them be padded (pad: true)."
-            )
+        self._check_size()
         for name in (*config.drop, *(n for n in config.guidance if n != "history")):
             if name not in spec.given:
                 raise ContractError(
@@ -137,6 +132,29 @@ class Diffusion(WorldModel):
     def compile_parts(self) -> list[str]:
         """Names of the submodules that are worth compiling."""
         return ["net"]
+
+    def _check_size(self) -> None:
+        multiple = self.config.backbone.multiple
+        if not self.config.pad and any(side % multiple for side in self.shape[1:]):
+            raise ContractError(
+                f"Frames of {self.shape[1]}x{self.shape[2]} are not divided by the grid: height and width must be "
+                f"multiples of {multiple} (2 x fold {self.config.backbone.fold}). Resize them, choose a smaller fold, "
+                "or let them be padded (pad: true)."
+            )
+
+    def at_size(self, height: int, width: int) -> Diffusion:
+        """The same model, its weights shared, for frames of another size (maps too): every layer sees frames of any.
+        Raises :class:`ContractError` where the grid does not divide them."""
+        size = (height, width)
+        shown = {n: dataclasses.replace(s, shape=(s.shape[0], *size)) for n, s in self.spec.shown.items()}
+        given = {
+            n: dataclasses.replace(c, shape=(c.shape[0], *size)) if c.kind == "map" else c
+            for n, c in self.spec.given.items()
+        }
+        same = copy.copy(self)
+        same.spec, same.shape = dataclasses.replace(self.spec, shown=shown, given=given), shown[self.sensor].shape
+        same._check_size()
+        return same
 
     # ------------------------------------------------------------------------------ pieces
 
