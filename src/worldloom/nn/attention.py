@@ -21,12 +21,29 @@ def rotary(positions: Shaped[Tensor, "*lead"], size: int, base: float = 100.0) -
     return positions.float()[..., None] * frequency
 
 
-def rotate(x: Float[Tensor, "..."], angle: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def rotate(x: Tensor, angle: Tensor) -> Tensor:
     """The first pairs (x_i, x_{i+half}) of entries turned by their angles; entries beyond them stay as they are."""
     half = angle.shape[-1]
     a, b, rest = x.split([half, half, x.shape[-1] - 2 * half], -1)
     sin, cos = angle.sin().to(x.dtype), angle.cos().to(x.dtype)
     return torch.cat([a * cos - b * sin, a * sin + b * cos, rest], -1)
+
+
+def turned_product(
+    q: Float[Tensor, "b t *cell e"], k: Float[Tensor, "b m *cell e"], behind: Float[Tensor, "b t m"]
+) -> Float[Tensor, "b t m *cell"]:
+    """Products of rotary queries and keys that lie ``behind`` them, as if each were turned to its position.
+
+    Only the pairs' distances enter: R(i) q · R(j) k = Re(q k* e^(i (i - j) f)), each pair of entries read as a complex
+    number. So a key may lie at any distance from each query, and needs no position of its own.
+    """
+    half = q.shape[-1] // 2
+    angle = rotary(behind, half)
+    angle = angle.reshape(*angle.shape[:3], *[1] * (q.ndim - 3), half)
+    cos, sin = angle.cos().to(q.dtype), angle.sin().to(q.dtype)
+    a, b = q[:, :, None].chunk(2, -1)
+    c, d = k[:, None].chunk(2, -1)
+    return ((a * c + b * d) * cos - (b * c - a * d) * sin).sum(-1)
 
 
 def unit(x: Tensor) -> Tensor:
@@ -73,7 +90,7 @@ class Memory(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def keys(self, remembered: Float[Tensor, "n cells e"]) -> Float[Tensor, "n 2 cells d"]:
-        """Keys (normalised, not yet turned to a position) and values of remembered frames (N, cells, E)."""
+        """Keys (normalised, at no position) and values of remembered frames (N, cells, E)."""
         k, v = self.kv(remembered).chunk(2, -1)
         k = unit(k.unflatten(-1, (self.heads, self.head))).flatten(-2)
         return torch.stack([k, v], 1)
@@ -90,22 +107,18 @@ class Memory(nn.Module):
         n, h, w, d = x.shape
         b, t = behind.shape[:2]
         q = unit(self.q(x).reshape(b, t, h * w, self.heads, self.head))
-        k, v = memory.unbind(2)
-        k = k.unflatten(-1, (self.heads, self.head))  # (B, M, cells, heads, head)
-        v = v.unflatten(-1, (self.heads, self.head))
-        # Only the difference of positions counts: keys stand at minus their distance behind the first of the T frames,
-        # and the T frames at theirs from the same one.
-        offset = behind[:, :, :1] - behind[:, :1, :1]  # (B, T, 1)
-        pairs = self.head // 8  # a quarter of the entries tell when, the rest tell what
-        q = rotate(q, rotary(offset[..., 0], pairs)[:, :, None, None])
-        k = rotate(k, rotary(-behind[:, 0], pairs)[:, :, None, None])
-        none_k, none_v = self.nothing.to(k.dtype).unflatten(-1, (self.heads, self.head)).unbind(0)
-        shape = (b, 1, h * w, self.heads, self.head)
-        k = torch.cat([unit(none_k).to(k.dtype).expand(shape), k], 1)
-        v = torch.cat([none_v.expand(shape), v.to(none_v.dtype)], 1)
-        mask = F.pad(allowed, (1, 0), value=True)[:, None, None]  # (B, 1, 1, T, 1 + M)
-        q, k, v = (y.permute(0, 2, 3, 1, 4) for y in (q, k, v))  # (B, cells, heads, T or 1 + M, head)
-        out = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, mask)
+        k, v = memory.to(x.dtype).unflatten(-1, (self.heads, self.head)).unbind(2)  # (B, M, cells, heads, head)
+        turned = self.head // 4  # these entries tell when, the others what
+        when = turned_product(q[..., :turned], k[..., :turned], behind)
+        when = when.masked_fill(~allowed[..., None, None], -torch.inf)
+        when = F.pad(when.permute(0, 3, 4, 1, 2), (1, 0)) / self.head**0.5  # (B, cells, heads, T, 1 + M)
+        none_k, none_v = (
+            self.nothing.to(x.dtype).unflatten(-1, (self.heads, self.head)).expand(b, h * w, 2, -1, -1).unbind(2)
+        )
+        q, k, v = (y.permute(0, 2, 3, 1, 4) for y in (q, k, v))  # (B, cells, heads, T or M, head)
+        k = torch.cat([unit(none_k)[..., None, :], k], -2)[..., turned:]
+        v = torch.cat([none_v[..., None, :], v], -2)
+        out = F.scaled_dot_product_attention(q[..., turned:], k, v, when.to(q.dtype), scale=self.head**-0.5)
         return self.out(out.permute(0, 3, 1, 2, 4).reshape(n, h, w, d))
 
 

@@ -169,7 +169,8 @@ class Attend(nn.Module):
             keys, behind, allowed = around.recall  # type: ignore[misc]
             x = torch.addcmul(x, self.memory(normed(), keys[layer], behind, allowed), next(modulation))
         if self.cross is not None:
-            x = torch.addcmul(x, self.cross(normed(), *around.text), next(modulation))  # type: ignore[misc]
+            tokens, real = around.text  # type: ignore[misc]
+            x = torch.addcmul(x, self.cross(normed(), tokens.to(x.dtype), real), next(modulation))
         return x.permute(0, 3, 1, 2)
 
 
@@ -217,12 +218,17 @@ class Backbone(nn.Module):
             self.note = nn.Linear(n.condition, e)
             self.mix = nn.Sequential(nn.GroupNorm(8, e), nn.SiLU(), nn.Conv2d(e, e, 3, padding=1))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights: a network that was cast to bfloat16 computes in it, whatever it is given."""
+        return self.noisy.weight.dtype
+
     def stem(
         self, shown: Float[Tensor, "n stacked H W"], maps: Float[Tensor, "n m H W"] | None = None
     ) -> Float[Tensor, "n d_fine h w"]:
         """The neighbours' half of the stem: (N, neighbours·C, H, W), oldest first, and the frame's own maps."""
         stacked = shown if maps is None else torch.cat([shown, maps], 1)
-        return self.past(F.pixel_unshuffle(stacked, self.config.fold))
+        return self.past(F.pixel_unshuffle(stacked.to(self.dtype), self.config.fold))
 
     def remember(
         self, shown: Float[Tensor, "n c H W"], note: Float[Tensor, "n condition"]
@@ -231,14 +237,15 @@ class Backbone(nn.Module):
 
         note: how clearly the frame is seen, and what led to it.
         """
-        x = self.see(F.pixel_unshuffle(shown, 2 * self.config.fold))
-        x = x + self.note(note)[:, :, None, None].to(x.dtype)
+        x = self.see(F.pixel_unshuffle(shown.to(self.dtype), 2 * self.config.fold))
+        x = x + self.note(note.to(self.dtype))[:, :, None, None].to(x.dtype)
         x = (x + self.mix(x)).flatten(2).transpose(1, 2)
         return [layer.memory.keys(x) for layer in self.attend]  # type: ignore[operator, union-attr]
 
     def trunk(self, noisy: Tensor, around: Around, cond: Tensor) -> tuple[Tensor, Tensor]:
         """(fine, coarse) features of frames (N, C, H, W) in their surroundings."""
-        x = around.stem + self.noisy(F.pixel_unshuffle(noisy, self.config.fold))
+        cond = cond.to(self.dtype)
+        x = around.stem + self.noisy(F.pixel_unshuffle(noisy.to(self.dtype), self.config.fold))
         for block in self.enter:
             x = block(x, cond)
         deep = self.down(x)
@@ -251,6 +258,7 @@ class Backbone(nn.Module):
     def forward(self, noisy: Tensor, around: Around, cond: Tensor) -> Tensor:
         """(N, C, H, W) from noisy frames (N, C, H, W), their surroundings, and the condition (N, D)."""
         x, deep = self.trunk(noisy, around, cond)
+        cond = cond.to(self.dtype)
         x = x + F.pixel_shuffle(self.up(deep), 2)
         for block in self.leave:
             x = block(x, cond)

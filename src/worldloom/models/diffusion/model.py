@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +50,8 @@ class Diffusion(WorldModel):
     """
 
     Config = DiffusionConfig
+    compile_parts: ClassVar[tuple[str, ...]] = ("net",)
+    """The submodules that take most of a step."""
 
     def __init__(self, spec: Spec, config: DiffusionConfig | None = None):
         config = config or DiffusionConfig()
@@ -128,10 +131,6 @@ class Diffusion(WorldModel):
     def window(self) -> int:
         """Length of training windows that suits this model."""
         return max(self.config.history, self.config.memory) + self.config.targets
-
-    def compile_parts(self) -> list[str]:
-        """Names of the submodules that are worth compiling."""
-        return ["net"]
 
     def _check_size(self) -> None:
         multiple = self.config.backbone.multiple
