@@ -140,8 +140,9 @@ def _calibrate(clip: np.ndarray, world: CaptionsConfig) -> Scene | None:
     if not len(mass):
         return None
     # By mass, so that smudges, however many, do not pass for balls.
-    one = _median(mass, mass)
-    return Scene(ground, contrast, np.full(len(ATTRIBUTES["count"]), one), palette)
+    most, one = len(ATTRIBUTES["count"]), _median(mass, mass)
+    # Balls of any colours may touch, as many of each: they are then parted by colour.
+    return Scene(ground, contrast, np.full(most, one), np.repeat(palette, most, 0), np.full(most * len(palette), one))
 
 
 def _median(values: np.ndarray, weights: np.ndarray) -> float:
