@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from worldloom.data.windows import Windows as Windows
     from worldloom.evaluation.evaluate import evaluate as evaluate
     from worldloom.evaluation.probes import probe as probe
+    from worldloom.imagination.accelerate import accelerate as accelerate
     from worldloom.imagination.env import DreamEnv as DreamEnv
     from worldloom.imagination.rollout import imagine as imagine
     from worldloom.imagination.starts import load_starts as load_starts
@@ -64,6 +65,7 @@ _HOME = {
     "World": "worlds.base",
     "WorldModel": "contract",
     "WorldloomError": "contract",
+    "accelerate": "imagination.accelerate",
     "build": "models",
     "check_model": "conformance",
     "check_world": "worlds.checking",

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from worldloom.contract import WorldloomError
+from worldloom.nn.compiling import check_compiler
 
 
 class Compiled:
@@ -30,7 +31,7 @@ class Compiled:
         odd = [name for name in names if name not in known]
         if odd:
             raise WorldloomError(f"compile_parts of {type(model).__name__} names {odd}, which it has no modules for.")
-        _check_compiler(next(model.parameters()).device)
+        check_compiler(next(model.parameters()).device)
         self._parts = [(known[name], torch.compile(known[name].forward)) for name in names]
 
     @contextmanager
@@ -43,22 +44,6 @@ class Compiled:
         finally:
             for module, _ in self._parts:
                 del module.forward  # the class's own shows again
-
-
-def _check_compiler(device: torch.device) -> None:
-    """Compile something small, to know at once: a CPU needs a C++ compiler, CUDA needs Triton."""
-
-    def small(x: torch.Tensor) -> torch.Tensor:
-        return x.sin() + 1
-
-    try:
-        torch.compile(small)(torch.zeros(2, device=device))
-    except RuntimeError as error:  # the base of all that torch.compile raises
-        what = str(error).strip().splitlines() or [type(error).__name__]
-        raise WorldloomError(
-            f"torch.compile does not work here ({what[0]}). On a CPU it needs a C++ compiler (g++ or clang++ on Linux "
-            "and macOS, Visual Studio's on Windows), on CUDA Triton. Install it, or train with compile off."
-        ) from error
 
 
 __all__ = ["Compiled"]
