@@ -46,6 +46,7 @@ def test_bfloat16_rounds_and_no_more() -> None:
     assert next(model.net.parameters()).dtype == torch.float32
 
 
+@pytest.mark.filterwarnings("default")  # the compiler warns in modules of its own
 def test_compiled_dreams_the_same() -> None:
     model = made()
     try:
