@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from worldloom.imagination.env import DreamEnv
+    from worldloom.imagination.prompts import prompted
     from worldloom.imagination.rollout import Dream, absorb, imagine
     from worldloom.imagination.starts import load_starts, save_starts
     from worldloom.imagination.vector_env import DreamVectorEnv
@@ -23,6 +24,7 @@ _WHERE = {
     "filmstrip": "video",
     "imagine": "rollout",
     "load_starts": "starts",
+    "prompted": "prompts",
     "read_video": "video",
     "save_starts": "starts",
     "side_by_side": "video",
@@ -38,6 +40,7 @@ __all__ = [
     "filmstrip",
     "imagine",
     "load_starts",
+    "prompted",
     "read_video",
     "save_starts",
     "side_by_side",
