@@ -37,6 +37,9 @@ class Given(NamedTuple):
 
     frame: Float[Tensor, "b t d"] | None
     """Sum of what is given with each frame as a vector."""
+    noted: Float[Tensor, "b t d"] | None
+    """The part of it that is remembered with the frame: not what may be dropped, or a dream without it would still
+    recall it."""
     once: Float[Tensor, "b d"] | None
     """Sum of what is given once as a vector, and the mean of the text's tokens."""
     maps: Float[Tensor, "b t m H W"] | None
@@ -73,11 +76,14 @@ class Text(nn.Module):
 
 
 class Conditions(nn.Module):
-    """Embeds the controls of a :class:`Spec`, and drops them where it is told to."""
+    """Embeds the controls of a :class:`Spec`, and drops them where it is told to.
 
-    def __init__(self, spec: Spec, width: int, text: TextConfig):
+    dropped: names of controls that are ever dropped.
+    """
+
+    def __init__(self, spec: Spec, width: int, text: TextConfig, dropped: Collection[str] = ()):
         super().__init__()
-        self.spec, self.width = spec, width
+        self.spec, self.width, self.dropped = spec, width, frozenset(dropped)
         self.vectors = nn.ModuleDict()
         self.texts = nn.ModuleDict()
         self.pooled = nn.ModuleDict()
@@ -119,6 +125,7 @@ class Conditions(nn.Module):
         """Embed controls (B, T, ...) or, given once, (B, ...). Those named in ``hidden`` are dropped in all rows, the
         others in the rows (B,) where ``keep`` is false for them; a control that is not there counts as zero."""
         frame: list[Tensor] = []
+        noted: list[Tensor] = []
         once: list[Tensor] = []
         maps: list[Tensor] = []
         text = None
@@ -145,8 +152,11 @@ class Conditions(nn.Module):
             if kept is not None:
                 x = x * kept.reshape(-1, *[1] * (x.ndim - 1))
             (maps if kind.kind == "map" else frame if kind.per == "frame" else once).append(x)
+            if kind.kind != "map" and kind.per == "frame" and name not in self.dropped:
+                noted.append(x)
         return Given(
             torch.stack(frame).sum(0) if frame else None,
+            torch.stack(noted).sum(0) if noted else None,
             torch.stack(once).sum(0) if once else None,
             torch.cat(maps, 2) if maps else None,
             text,

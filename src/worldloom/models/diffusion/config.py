@@ -24,6 +24,12 @@ class DiffusionConfig:
     """Frames that attention may recall, beyond those in the stem. 0: none. Needs ``backbone.attention``."""
     sink: int = 1
     """How many of an episode's first frames stay in memory for good."""
+    retrieve: int = 0
+    """Explicit memory: frames beyond those that are recalled because they look most like the newest one."""
+    archive: int = 256
+    """Frames among which they are sought in a dream; unused without ``retrieve``."""
+    lookback: int = 16
+    """By how many frames training windows are longer, so that there is something to retrieve."""
     inject: Literal["modulate", "add", "cross"] = "modulate"
     """How controls given with each frame as vectors reach the network: they modulate every block; are added to every
     cell once; or are tokens to attend to (needs ``backbone.attention``)."""
@@ -71,12 +77,16 @@ class DiffusionConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "history", "steps", "targets", "prompt")
-        at_least(self, 0, "ahead", "memory", "sink", "own_past")
+        at_least(self, 0, "ahead", "memory", "sink", "own_past", "retrieve", "lookback")
         within(self, 0.0, 1.0, "short", "context_noise", "residual", "joint", "shortcut")
         if self.prompt > self.history:
             raise ConfigError(f"prompt is at most history: found {self.prompt} and {self.history}.")
         if self.memory and not self.backbone.attention:
             raise ConfigError(f"Memory of {self.memory} frames is read by attention: set backbone.attention above 0.")
+        if self.retrieve and not self.memory:
+            raise ConfigError(f"Frames are retrieved into memory (retrieve {self.retrieve}): set memory above 0.")
+        if self.retrieve and self.archive <= self.memory:
+            raise ConfigError(f"The archive holds more than memory's {self.memory} frames, found {self.archive}.")
         if self.inject == "cross" and not self.backbone.attention:
             raise ConfigError("Controls that are attended to (inject cross) need backbone.attention above 0.")
         if self.memory and self.memory <= self.sink:

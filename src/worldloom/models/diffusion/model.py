@@ -76,7 +76,7 @@ class Diffusion(WorldModel):
         self.neighbours = Neighbours(config.history, config.ahead)
         count = len(self.neighbours.offsets)
         d = config.backbone.sizes.condition
-        self.conditions = Conditions(spec, d, config.text)
+        self.conditions = Conditions(spec, d, config.text, [name for name, p in config.drop.items() if p])
         per_frame = [name for name in self.conditions.vectors if spec.given[name].per == "frame"]
         attended = bool(per_frame) and config.inject == "cross"
         tokens = config.text.width if self.conditions.texts or attended else 0
@@ -130,7 +130,8 @@ class Diffusion(WorldModel):
     @property
     def window(self) -> int:
         """Length of training windows that suits this model."""
-        return max(self.config.history, self.config.memory) + self.config.targets
+        cfg = self.config
+        return max(cfg.history, cfg.memory) + cfg.targets + (cfg.lookback if cfg.retrieve else 0)
 
     def _check_size(self) -> None:
         multiple = self.config.backbone.multiple
@@ -184,7 +185,7 @@ class Diffusion(WorldModel):
         keys = []
         if self.heard is not None:
             note = self.heard(told[:, None])
-            note = note if clip.given.frame is None else note + clip.given.frame[:, i]
+            note = note if clip.given.noted is None else note + clip.given.noted[:, i]
             keys = self.net.remember(frame, note)
         if at is None:
             clip.shown.append(frame)
@@ -204,7 +205,9 @@ class Diffusion(WorldModel):
         once = None if given.once is None else given.once.repeat_interleave(n, 0)
         recall = None
         if self.config.memory:
-            recall = ring.recall_clip(clip.keys, targets, reach, starts, self.config.memory, self.config.sink)
+            recall = ring.recall_clip(
+                clip.keys, targets, reach, starts, self.config.memory, self.config.sink, self.config.retrieve
+            )
         text = given.text
         if text is not None:
             text = (text[0].repeat_interleave(n, 0), text[1].repeat_interleave(n, 0))
@@ -345,7 +348,8 @@ class Diffusion(WorldModel):
         if cfg.memory:
             h, w = (-(-side // cfg.backbone.multiple) for side in self.shape[1:])
             width = cfg.backbone.sizes.deep_width
-            tensors |= ring.empty(batch, cfg.memory, cfg.backbone.attention, h * w, width, device)
+            archive = cfg.archive if cfg.retrieve else 0
+            tensors |= ring.empty(batch, cfg.memory, cfg.backbone.attention, h * w, width, device, archive)
         if cfg.heads:
             tensors["features"] = torch.zeros(batch, 4 * cfg.backbone.sizes.deep_width, device=device)
         return State(tensors)
@@ -363,15 +367,14 @@ class Diffusion(WorldModel):
             "known": shift(state["known"], torch.ones_like(state["known"][:, 0])),
             **{f"given.{name}": shift(state[f"given.{name}"], value) for name, value in control.items()},
         }
+        if self.config.heads:  # from all that was before the frame, as in training: the new state holds one less
+            tensors["features"] = self._finished(self.pad(frame), self._after(state, control))
         if self.heard is not None:
             note = self.heard(torch.ones(state.batch, 1, device=state.device))
-            vectors = self.conditions({name: x for name, x in control.items() if self.spec.given[name].kind != "map"})
-            note = note if vectors.frame is None else note + vectors.frame
+            noted = self.conditions({name: x[:, None] for name, x in control.items()}).noted
+            note = note if noted is None else note + noted[:, 0]
             tensors |= ring.write(state, self.net.remember(self.pad(frame), note), self.config.sink, donate)
-        state = State(tensors)
-        if self.config.heads:
-            state = state.replace(features=self._features(state))
-        return state
+        return State(tensors)
 
     def observe(
         self,
@@ -449,7 +452,11 @@ class Diffusion(WorldModel):
         if embedded.frame is not None:
             seen = F.pad(known, (0, 1), value=True)
             vectors = F.pad(embedded.frame * seen[..., None], (0, 0, 0, ahead))
-        recall = ring.recall(state, self.config.sink, bool(back), blind) if self.config.memory else None
+        recall = (
+            ring.recall(state, self.config.sink, bool(back), blind, self.config.retrieve)
+            if self.config.memory
+            else None
+        )
         maps = None if embedded.maps is None else embedded.maps[:, -1]
         return self._assemble(stacked, told, vectors, embedded.once, maps, recall, embedded.text)
 
@@ -503,6 +510,12 @@ class Diffusion(WorldModel):
         if table is None:
             table = tables.joint(length, max(8, cfg.steps)) if cfg.joint else tables.autoregressive(length, cfg.steps)
         tables.check_table(table, length)
+        begun = ((table[0] > 0) & ~known.all(0).to(table.device)).nonzero().flatten().tolist()
+        if begun:
+            raise ContractError(
+                f"The table begins frame {begun[0]} at {float(table[0, begun[0]]):g}, and it is not known: there "
+                "is nothing but noise to begin with. Start it at 0, or mark it as known."
+            )
         future = tables.needs_future(torch.where(known.all(0).cpu(), 1.0, table))
         later = bool((known[:, 1:] & ~known[:, :-1].cummin(1).values).any())
         if later and not cfg.ahead:
