@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.exercises.starts import EVENT, HORIZON, KINDS, find, took_part
 from benchmarks.trust import dreamed
 from worldloom.evaluation.objects import followed
-from worldloom.evaluation.probes import Dreams
+from worldloom.evaluation.probes import Dreams, NotMeasurableError
 from worldloom.evaluation.probes.contacts import contacts
 from worldloom.evaluation.statistics import bootstrap
 
@@ -67,13 +67,21 @@ def of_kind(context: dict[str, Any], kind: str, count: int, seed: int) -> dict[s
         "by_frame": [float(x) for x in np.median(error, 0)],
         "lost": float((~np.isfinite(path[:, -1]).all(-1))[part].mean()),
     }
-    if kind == "contact":
-        figures = contacts(dreams)
+    if kind == "contact" and (figures := _probed(dreams)):
         row["probe"] = {
             name: {"value": f.value, "interval": f.interval, "n": f.n, "floor": f.floor, "unit": f.unit}
             for name, f in ((n, figures[n]) for n in SHOWN)
         }
     return row
+
+
+def _probed(dreams: Dreams) -> dict[str, Any]:
+    """What the report's probe says of these contacts; empty where a hopeless dream shows none."""
+    try:
+        return dict(contacts.run(dreams))
+    except NotMeasurableError as reason:
+        print(f"contacts: {reason}")
+        return {}
 
 
 def measure(context: dict[str, Any], count: int, seed: int) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Trains three runs under --runs (one ball for --minutes; two balls, and two balls with a model of twice the width, for
 as many steps), unless they lie there or are given; then measures, which takes some minutes more. Writes
-docs/results/exercises.json and .md, docs/media/exercises_*.png and docs/exercises.md. Stopped, it goes on where its
-training was; `--page` writes page and pictures from the JSON alone.
+docs/results/exercises.json and .md, docs/media/exercises_*.png and docs/exercises.md. Stopped, it goes on where it was;
+`--page` writes page and pictures from the JSON alone.
 """
 
 from __future__ import annotations
@@ -21,26 +21,40 @@ from benchmarks.exercises import collisions, drift, plots
 from benchmarks.exercises.page import figures, page
 from benchmarks.exercises.runs import RUNS, Length, describe, prepare, unlike
 from benchmarks.trust import open_run
-from worldloom.files import read_json, write_atomic, write_json
+from worldloom.files import read_json, tensors_hash, write_atomic, write_json
 
 
-def measure(runs: Mapping[str, Path], starts: int, dreams: int, frames: int, seed: int) -> dict[str, Any]:
-    """All figures of the page."""
+def measure(runs: Mapping[str, Path], starts: int, dreams: int, frames: int, seed: int, file: Path) -> dict[str, Any]:
+    """All figures of the page. Each is written into ``file`` as soon as it is there, and is not measured again for the
+    same weights in the same way."""
+    old = read_json(file) if file.exists() else {}
     result: dict[str, Any] = {
         "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}",
         "seed": seed,
         "runs": {name: describe(run) for name, run in runs.items()},
-        "events": {},
-        "drift": {},
+        "made_of": old.get("made_of", {}),
+        "events": {name: row for name, row in old.get("events", {}).items() if name in runs},
+        "drift": {name: row for name, row in old.get("drift", {}).items() if name in runs},
     }
     result["unlike"] = unlike(result["runs"])
     for name, run in runs.items():
         context = open_run(run)
-        result["events"][name] = collisions.measure(context, starts, seed)
-        print(f"{name}: { ({k: r['velocity_error'] for k, r in result['events'][name].items()}) }", flush=True)
-        if name != "large":
-            result["drift"][name] = drift.measure(context, dreams, frames, seed)
-            print(f"{name}: {result['drift'][name]['distance_px']}", flush=True)
+        weights = tensors_hash(context["model"].state_dict(), {})
+        parts: dict[str, Any] = {"events": [starts], "drift": [dreams, frames]}
+        for part, sizes in parts.items():
+            if part == "drift" and name == "large":
+                continue
+            key, made_of = f"{part} of {name}", [weights, seed, *sizes]
+            if name in result[part] and result["made_of"].get(key) == made_of:
+                continue
+            how = collisions.measure if part == "events" else drift.measure
+            result[part][name] = how(context, *sizes, seed)
+            result["made_of"][key] = made_of
+            print(f"{key}: measured", flush=True)
+            write_json(file, result)
+    for part in ("events", "drift"):
+        result[part] = {name: result[part][name] for name in RUNS if name in result[part]}
+    write_json(file, result)
     return result
 
 
@@ -86,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lying = {name: getattr(given, name) for name in RUNS}
         runs = prepare(given.runs, lying, length, [name for name in RUNS if name in given.only])
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, measure(runs, given.starts, given.dreams, given.frames, given.seed))
+        measure(runs, given.starts, given.dreams, given.frames, given.seed, file)
     write(read_json(file), given.docs)
 
 

@@ -80,8 +80,7 @@ def capacity(runs: Mapping[str, Any], unlike: Sequence[str]) -> list[str]:
             f"{number(gain)} times lower than the small one after the same steps"
             + ("" if recovered is None else f", which is {recovered:.0%} of that price")
             + f": capacity was lacking. (It took {runs['large']['seconds'] / runs['two']['seconds']:.1f} times as "
-            f"long; "
-            "for equal time the comparison would be another.)"
+            "long; for equal time the comparison would be another.)"
         )
     else:
         lines.append(
@@ -134,7 +133,7 @@ def independence(events: Mapping[str, Any]) -> list[str]:
 def transfer(events: Mapping[str, Any]) -> list[str]:
     """Momentum and ghosts, by the report's own probe."""
     out = []
-    with_contacts = {name: kinds["contact"]["probe"] for name, kinds in events.items() if "contact" in kinds}
+    with_contacts = {n: kinds["contact"]["probe"] for n, kinds in events.items() if "probe" in kinds.get("contact", {})}
     if not with_contacts:
         return []
     rows = []
@@ -211,8 +210,8 @@ def verdict(one: Mapping[str, Any]) -> str:
     near = best["misfit"][0] < 1.5 * one["halves"]
     words = f"**{ranked[0]}**" if clear else f"{ranked[0]} or {ranked[1]}"
     return (
-        f"of the three: {words}, {', '.join(parts)}{'' if near else '; but none within 1.5 times the noise'}; "
-        f"free exponent {spread(power['inner'])}"
+        f"of the three: {words}, {', '.join(parts)}{'' if near else '; but none within 1.5 times the noise'}; free "
+        f"exponent {spread(power['inner'])}"
     )
 
 
@@ -226,37 +225,32 @@ def textbook(found: Mapping[str, Any]) -> list[str]:
     straight, own = found["straightness"]["value"], at * found["per_frame_px"][0]
     lines = [
         f"The textbook lets an error of {rate:g} px a frame, always in one direction, become {rate * at:g} px after "
-        f"{at} "
-        f"frames and {rate * TEXTBOOK['far']:g} after {TEXTBOOK['far']:,}. Measured, on {found['starts']} dreams:",
+        f"{at} frames and {rate * TEXTBOOK['far']:g} after {TEXTBOOK['far']:,}. Measured, on {found['starts']} dreams:",
         "",
         f"1. The first dreamed frame is {spread(first)} px off. {at} times that is {number(own)} px; there it is "
         f"{spread(then)} px, {then[0] / own:.1f} times as much: "
         + (
             "an error in a frame is an error in the velocity that all later frames are made from, so the distance "
-            "grows "
-            "faster than in proportion to the horizon while it is small."
+            "grows faster than in proportion to the horizon while it is small."
             if then[1] > own
             else "the proportional law foretells too much, even from the model's own first frame."
             if then[2] < own
             else "no more and no less than in proportion."
         ),
-        f"2. It can't be {rate * at:g} px, and far less {rate * TEXTBOOK['far']:g}: two balls that have nothing to "
-        f"do with "
-        f"each other are {number(level)} px apart on average in this box. After {at} frames the dream is at "
-        f"{then[0] / level:.0%} of that. An error saturates where it has forgotten its start, and from there on a "
-        f"longer "
-        "dream is not a worse one.",
+        f"2. The mean can't be {rate * at:g} px, and far less {rate * TEXTBOOK['far']:g}: two balls that have nothing "
+        f"to do with each other are {number(level)} px apart on average in this box. After {at} frames the dream is "
+        f"at {then[0] / level:.0%} of that. An error saturates where it has forgotten its start, and by this measure "
+        "a longer dream is then no worse.",
     ]
     signs = {part: found["signed_px"][part][key] for part in ("x", "y", "along")}
     sure = [part for part, row in signs.items() if row[1] > 0 or row[2] < 0]
     lines.append(
-        f"3. There is no one direction. Over all dreams the mean signed error after {at} frames is "
-        f"{spread(signs['x'])} px in x and {spread(signs['y'])} px in y, and {spread(signs['along'])} px along the "
-        f"motion"
+        f"3. {'There is a direction, too' if sure else 'There is no one direction'}. Over all dreams the mean signed "
+        f"error after {at} frames is {spread(signs['x'])} px in x and {spread(signs['y'])} px in y, and "
+        f"{spread(signs['along'])} px along the motion"
         + (f" (surely not 0: {', '.join(sure)})" if sure else ", none of them surely different from 0")
         + f". Within a dream, what the frames add makes {spread(straight)} of the way that it would make in one "
-        f"line: a "
-        "wall turns an error's direction as it turns the ball's."
+        "line: a wall turns an error's direction as it turns the ball's."
     )
     return [*lines, ""]
 
@@ -267,11 +261,9 @@ def page(result: Mapping[str, Any]) -> str:
     lines = [
         "# The lab's exercises",
         "",
-        f"Written by `python -m benchmarks exercises`, which also trains what it measures: no figure and no verdict "
-        f"here "
-        f"is typed. Seed {result['seed']}; one training seed each; medians or means with intervals of 95 % over "
-        f"starts, "
-        "none of which a dataset holds. All figures: [results/exercises.json](results/exercises.json).",
+        "Written by `python -m benchmarks exercises`, which also trains what it measures: no figure and no verdict "
+        f"here is typed. Seed {result['seed']}; one training seed each; medians or means with intervals of 95 % over "
+        "starts, none of which a dataset holds. All figures: [results/exercises.json](results/exercises.json).",
         "",
         "## 1. Two balls that collide",
         "",
@@ -280,12 +272,11 @@ def page(result: Mapping[str, Any]) -> str:
         "",
         "**The two loss curves.** " + capacity(runs, result["unlike"])[0],
         *capacity(runs, result["unlike"])[1:],
-        f"Now the dreams. The exact world is searched for starts after which *one* thing happens, in dreamed frame "
+        "Now the dreams. The exact world is searched for starts after which *one* thing happens, in dreamed frame "
         f"{EVENT}, and nothing else in {PROMPT} frames shown and {HORIZON} dreamed: free flight, one wall, one "
-        f"contact of "
-        "two balls, or a ball and a wall within the same frame. So equal horizons are compared, and only the event "
-        f"differs. The velocity after it comes from the {AFTER} frames that follow, its error is a share of the true "
-        "speed; only balls that take part are counted.",
+        "contact of two balls, or a ball and a wall within the same frame. So equal horizons are compared, and only "
+        f"the event differs. The velocity after it comes from the {AFTER} frames that follow, its error is a share of "
+        "the true speed; only balls that take part are counted.",
         "",
         *meetings(events),
         "![Error before and after](media/exercises_events.png)",
@@ -297,15 +288,12 @@ def page(result: Mapping[str, Any]) -> str:
         "",
         "How does the error grow, by which law, and where does it end? Mean distance between dreamed and true ball "
         "(no more than the frame's diagonal, which a lost ball counts as), over dreams from fresh starts. A constant "
-        "error "
-        "of the velocity gives `a h`; errors of the velocity that are drawn anew in each frame give `a h^1.5`; a box "
-        "ends "
-        "both. Laws are fitted by least squares to the logarithm of the mean curve of half of the starts, each "
-        "octave of "
-        "equal weight, and judged on the other half: the horizons of one dream are not independent, and an information "
-        "criterion would take them for so many draws. `half against half` is how well one half's own curve foretells "
-        "the "
-        "other's: what no law can beat.",
+        "error of the velocity gives `a h`; errors of the velocity that are drawn anew in each frame give `a h^1.5`; "
+        "a box ends both. Laws are fitted by least squares to the logarithm of the mean curve of half of the starts, "
+        "each octave of equal weight, and judged on the other half: the horizons of one dream are not independent, "
+        "and an information criterion would take them for so many draws. `half against half` is how well one half's "
+        "own curve foretells the other's: a law that comes near it, or below, fits as well as so many starts can "
+        "tell.",
         "",
         "![Growth of the error](media/exercises_drift.png)",
         "",
@@ -324,8 +312,7 @@ def page(result: Mapping[str, Any]) -> str:
         "## 5. Vision, memory, controller",
         "",
         "Belongs to the family of recurrent models with compact states, and will be answered there, by crippling "
-        "each part "
-        "in turn.",
+        "each part in turn.",
     ]
     return "\n".join(lines) + "\n"
 

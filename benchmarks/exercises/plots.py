@@ -14,7 +14,7 @@ from benchmarks.pictures import _png, _pyplot
 
 SHADES = {"one": "#2a6fbb", "two": "#e0a030", "large": "#8a4fbf"}
 KINDS = {"free": "#1f9d63", "wall": "#2a6fbb", "contact": "#e0a030", "wall and ball": "#c0392b"}
-LAWS = {"linear": ":", "h^1.5": "--", "saturating": "-."}
+LAWS = {"linear": ":", "h^1.5": "--", "saturating": "-.", "saturating h^1.5": "-"}
 
 
 def _plain(axis: Any) -> None:
@@ -22,6 +22,12 @@ def _plain(axis: Any) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(color="#e6e9ee", linewidth=0.6)
     axis.set_axisbelow(True)
+
+
+def _ticker() -> Any:
+    from matplotlib import ticker
+
+    return ticker
 
 
 def losses(runs: Mapping[str, Any]) -> bytes:
@@ -33,6 +39,9 @@ def losses(runs: Mapping[str, Any]) -> bytes:
             axis.plot(steps, values / share, "o-", color=SHADES[name], markersize=3, label=RUNS[name])
     for axis, title in zip(axes, ("Held-out loss", "The same for each ball"), strict=True):
         axis.set(xscale="log", yscale="log")
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_minor_formatter(_ticker().LogFormatter(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
+        axis.tick_params(which="minor", labelsize=6)
         axis.set_xlabel("optimiser steps", fontsize=8)
         axis.set_title(title, fontsize=8)
         _plain(axis)
@@ -60,7 +69,7 @@ def meetings(events: Mapping[str, Any]) -> bytes:
 
 
 def growth(drift: Mapping[str, Any], textbook: float) -> bytes:
-    """Mean error against the horizon on log-log axes, with the three laws as they fit the whole range."""
+    """Mean error against the horizon on log-log axes, with the laws as they fit the whole range."""
     figure, axes = _pyplot().subplots(
         1, len(drift), figsize=(4.6 * len(drift), 3.9), layout="constrained", sharey=True, squeeze=False
     )
