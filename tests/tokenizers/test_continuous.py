@@ -279,10 +279,10 @@ def squares(seed: int, batch: int = 8, length: int = 3) -> Tensor:
 def test_it_learns_moving_squares(time: int, temporal: bool, latent: int) -> None:
     torch.manual_seed(0)
     model = Continuous(1, ContinuousConfig(latent, width=32, halvings=0, time=time, temporal=temporal))
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), 4e-3)
     for step in range(300):
         for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * (1 - step / 300)
+            group["lr"] = 4e-3 * min(1, (step + 1) / 30) * (1 - step / 300)
         optimizer.zero_grad()
         model.loss(squares(step), torch.Generator().manual_seed(step))[0].backward()
         optimizer.step()
