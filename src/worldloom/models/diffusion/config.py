@@ -9,6 +9,7 @@ from worldloom.configs import ConfigError, at_least, within
 from worldloom.models.diffusion.backbone import BackboneConfig
 from worldloom.models.diffusion.conditions import TextConfig
 from worldloom.models.diffusion.flow import FlowConfig
+from worldloom.tokenizers.continuous import ContinuousConfig
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class DiffusionConfig:
     """Share of training windows whose history is cut to a random length from ``prompt`` on."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     """The network."""
+    codec: ContinuousConfig | None = None
+    """An autoencoder, trained along, in whose latents the model dreams; None: in pixels. Frame by frame: its ``time``
+    is 0 and ``temporal`` off. Latents want a small fold."""
     text: TextConfig = field(default_factory=TextConfig)
     """The encoder of a text, for worlds that are given one."""
     flow: FlowConfig = field(default_factory=FlowConfig)
@@ -83,6 +87,11 @@ class DiffusionConfig:
             raise ConfigError(f"prompt is at most history: found {self.prompt} and {self.history}.")
         if self.memory and not self.backbone.attention:
             raise ConfigError(f"Memory of {self.memory} frames is read by attention: set backbone.attention above 0.")
+        if self.codec is not None and (self.codec.time or self.codec.temporal):
+            raise ConfigError(
+                "A model that steps frame by frame needs an autoencoder that takes each frame alone: set codec.time to "
+                f"0 and codec.temporal to false, found {self.codec.time} and {self.codec.temporal}."
+            )
         if self.retrieve and not self.memory:
             raise ConfigError(f"Frames are retrieved into memory (retrieve {self.retrieve}): set memory above 0.")
         if self.retrieve and self.archive <= self.memory:
