@@ -23,6 +23,10 @@ from worldloom.nn.conv import quarters
 from worldloom.tokenizers.continuous import Continuous
 
 
+NEARLY_CLEAN = 0.8
+"""Level from which on the frame before is added to the output, the more the cleaner it is."""
+
+
 class Denoiser(WorldModel):
     """The network, its conditions, and frames on their way in and out of it. What it is trained on and what it dreams
     is the business of the class built on it."""
@@ -206,8 +210,9 @@ class Denoiser(WorldModel):
         if once is not None:
             base = base + once
         k, c = self.config.history, self.shape[0]
-        # Adding a noisy frame to the output would add its noise: it is trusted as far as it is clean.
-        last = stacked[:, (k - 1) * c : k * c] * (told[:, k - 1] ** 4)[:, None, None, None]
+        # A noisy frame would add its noise to the output, so it is trusted only where it is nearly clean.
+        trust = ((told[:, k - 1] - NEARLY_CLEAN) / (1 - NEARLY_CLEAN)).clamp(0, 1)
+        last = stacked[:, (k - 1) * c : k * c] * trust[:, None, None, None]
         return Around(stem, base, last, recall, text)
 
     def condition(
