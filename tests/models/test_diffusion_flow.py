@@ -1,0 +1,127 @@
+"""Rectified flow: levels, targets, weights, and what is shown of a noisy frame."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusion_toys import loss_of, make, play, random_clip
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worldloom.configs import ConfigError
+from worldloom.models.diffusion import FlowConfig
+from worldloom.models.diffusion.flow import (
+    corrupt,
+    draw_levels,
+    euler,
+    loss_weight,
+    shown_to_denoise,
+    to_clean,
+    visible,
+)
+from worldloom.nn.tables import times
+
+quick = settings(deadline=None, max_examples=25)
+TARGETS = ("x", "flow", "v", "noise")
+
+
+def pair(seed: int, batch: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, 3, 4, 4, generator=g), torch.randn(batch, 3, 4, 4, generator=g)
+
+
+@quick
+@given(t=st.floats(0.0, 0.9), seed=st.integers(0, 99))
+def test_weighted_error_of_x_is_the_error_of_the_velocity(t: float, seed: int) -> None:
+    x, e = pair(seed)
+    guess, level = pair(seed + 100)[0], torch.tensor([t])
+    velocity = (guess - corrupt(x, e, level)) / (1 - t)
+    expected = ((velocity - (x - e)) ** 2).mean()
+    found = loss_weight(FlowConfig(), level) * ((guess - x) ** 2).mean()
+    torch.testing.assert_close(found[0], expected, rtol=1e-3, atol=1e-4)
+
+
+@quick
+@given(t=st.floats(0.06, 1.0), seed=st.integers(0, 99))
+def test_every_target_stands_for_the_same_clean_frame(t: float, seed: int) -> None:
+    x, e = pair(seed)
+    alpha, sigma = t / (t**2 + (1 - t) ** 2) ** 0.5, (1 - t) / (t**2 + (1 - t) ** 2) ** 0.5
+    level = torch.tensor([t])
+    outputs = {"x": x, "flow": x - e, "v": alpha * e - sigma * x, "noise": e}
+    for target, output in outputs.items():
+        found = to_clean(FlowConfig(target=target), output, corrupt(x, e, level), level)
+        torch.testing.assert_close(found, x, rtol=1e-3, atol=1e-4)
+
+
+def test_at_pure_noise_velocities_still_say_x_and_noise_does_not() -> None:
+    (x, e), none = pair(0), torch.zeros(1)
+    torch.testing.assert_close(to_clean(FlowConfig(target="flow"), x - e, e, none), x)
+    torch.testing.assert_close(to_clean(FlowConfig(target="v"), -x, e, none), x)
+    assert not to_clean(FlowConfig(target="noise"), e, e, none).any()
+
+
+def test_min_snr_rises_with_the_signal_to_its_cap_and_keeps_pure_noise() -> None:
+    config = FlowConfig(weighting="min_snr", snr_cap=4.0)
+    t = torch.tensor([0.0, 0.5, 0.6, 0.7, 0.999])
+    expected = [min(v**2 / (1 - v) ** 2, 4.0) + 1 for v in t.tolist()]
+    torch.testing.assert_close(loss_weight(config, t), torch.tensor(expected))
+    assert (loss_weight(FlowConfig(weighting="none"), t) == 1).all()
+    assert float(loss_weight(FlowConfig(clip=0.1), torch.ones(1))) == pytest.approx(100.0)
+
+
+def test_levels_are_logit_normal() -> None:
+    config = FlowConfig(mean=-0.3, spread=0.5)
+    t = draw_levels(config, (20_000,), torch.device("cpu"), torch.Generator().manual_seed(0))
+    logit = torch.log(t / (1 - t))
+    assert float(logit.mean()) == pytest.approx(-0.3, abs=0.02)
+    assert float(logit.std()) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_euler_with_the_true_frame_walks_the_straight_line_and_lands_on_it(steps: int) -> None:
+    x, e = pair(0)
+    now = e
+    for a, b in pairwise(times(steps).tolist()):
+        now = euler(now, x, a, b)
+        torch.testing.assert_close(now, corrupt(x, e, torch.tensor([b])), rtol=1e-4, atol=1e-5)
+    assert torch.equal(now, x)
+
+
+def test_pure_noise_is_not_shown_and_a_clean_frame_is_shown_whole() -> None:
+    x, _ = pair(0, 2)
+    shown = visible(x, torch.tensor([0.0, 1.0]))
+    assert not shown[0].any()
+    assert torch.equal(shown[1], x[1])
+
+
+def test_the_frame_to_denoise_shows_its_noise_where_the_target_contains_it() -> None:
+    x, e = pair(0)
+    none, half = torch.zeros(1), torch.full((1,), 0.5)
+    for target in TARGETS:
+        config = FlowConfig(target=target)
+        shown = shown_to_denoise(config, e, none)
+        assert torch.equal(shown, e if target in ("flow", "noise") else torch.zeros_like(e))
+        scale = shown_to_denoise(config, corrupt(x, e, half), half).std() / corrupt(x, e, half).std()
+        assert float(scale) == pytest.approx(2**0.5 if target in ("flow", "noise") else 0.5**0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_trains_and_dreams(target: str) -> None:
+    model = make(flow=FlowConfig(target=target, weighting="min_snr"), steps=2)
+    clip = random_clip(length=model.window)
+    total = model.loss(clip, torch.Generator().manual_seed(0)).total
+    total.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    frames, _ = play(model, clip, 3)
+    assert torch.isfinite(frames).all()
+    other = make(flow=FlowConfig(weighting="min_snr"), steps=2)
+    if target != "x":
+        assert loss_of(model, clip) != loss_of(other, clip)
+
+
+def test_what_makes_no_sense_is_refused() -> None:
+    for changes in ({"clip": 0.0}, {"spread": -1.0}, {"snr_cap": 0.0}, {"pure": 1.5}):
+        with pytest.raises(ConfigError):
+            FlowConfig(**changes)
