@@ -71,8 +71,11 @@ class DiffusionConfig:
     targets: int = 4
     """Frames of a next-frame window that are targets, its last ones; those before are only history."""
     context_noise: float = 0.0
-    """Largest noise mixed into the past while training, a level a frame, told to the model. At sampling the past is
-    declared clean."""
+    """Largest noise mixed into the past while training, a level a frame, told to the model."""
+    told_noise: float = 0.0
+    """Noise that a dream declares in its past, frame by frame, though there is none: the model then trusts it less, as
+    it learnt to trust noisy frames (diffusion forcing's stabilisation). At most what was trained: ``context_noise``, or
+    any with ``joint``."""
     own_past: float = 0.25
     """A frame predicted from pure noise takes the truth's place in the past of the window's next targets, if its error
     is below this fraction of the error of copying the last frame. 0: the past is always true."""
@@ -82,7 +85,7 @@ class DiffusionConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "history", "steps", "targets", "prompt")
         at_least(self, 0, "ahead", "memory", "sink", "own_past", "retrieve", "lookback")
-        within(self, 0.0, 1.0, "short", "context_noise", "residual", "joint", "shortcut")
+        within(self, 0.0, 1.0, "short", "context_noise", "told_noise", "residual", "joint", "shortcut")
         if self.prompt > self.history:
             raise ConfigError(f"prompt is at most history: found {self.prompt} and {self.history}.")
         if self.memory and not self.backbone.attention:
@@ -103,6 +106,11 @@ class DiffusionConfig:
         if self.ahead and not self.joint:
             raise ConfigError(
                 f"Later frames in the stem (ahead {self.ahead}) are trained by joint clips: set joint above 0."
+            )
+        if self.told_noise > self.context_noise and not self.joint:
+            raise ConfigError(
+                f"A past declared as noisy as {self.told_noise:g} (told_noise) was never seen in training: set "
+                f"context_noise to as much, found {self.context_noise:g}, or joint above 0."
             )
         if self.shortcut and not self.joint:
             raise ConfigError(f"Shortcuts are learnt on whole clips (shortcut {self.shortcut}): set joint above 0.")

@@ -192,7 +192,7 @@ class Diffusion(Denoiser):
         if self.config.heads:  # from all that was before the frame, as in training: the new state holds one less
             tensors["features"] = self.finished(self.pad(frame), self._after(state, control))
         if self.heard is not None:
-            note = self.heard(torch.ones(state.batch, 1, device=state.device))
+            note = self.heard(torch.full((state.batch, 1), 1 - self.config.told_noise, device=state.device))
             noted = self.conditions({name: x[:, None] for name, x in control.items()}).noted
             note = note if noted is None else note + noted[:, 0]
             tensors |= ring.write(state, self.net.remember(self.pad(frame), note), self.config.sink, donate)
@@ -234,7 +234,7 @@ class Diffusion(Denoiser):
 
             def one(hidden: str | None) -> Tensor:
                 if hidden not in arounds:
-                    arounds[hidden] = self._after(state, given, hidden)
+                    arounds[hidden] = self._after(state, given, hidden, told=1 - cfg.told_noise)
                 return self.denoise(frames[0], times[:, 0], arounds[hidden], span)
 
             return self.tidy(guided(cfg.guidance, one))[:, None]
@@ -247,9 +247,16 @@ class Diffusion(Denoiser):
         x = walk(x, tables.times(cfg.steps)[:, None], estimate, method=cfg.method)
         return self._push(state, self.crop(x[:, 0]), given, donate)
 
-    def _after(self, state: State, given: Mapping[str, Tensor], hidden: str | None = None, back: int = 0) -> Around:
+    def _after(
+        self,
+        state: State,
+        given: Mapping[str, Tensor],
+        hidden: str | None = None,
+        back: int = 0,
+        told: float = 1.0,
+    ) -> Around:
         """The surroundings of the frame after the newest, led to by ``given``; with ``back`` 1 those of the newest
-        itself. ``hidden``: a control that is not shown, or ``history``."""
+        itself. ``hidden``: a control that is not shown, or ``history``; ``told``: the level told of known frames."""
         ahead, blind = self.config.ahead, hidden == "history"
         past, known = state["past"], state["known"]
         rings = {}
@@ -268,7 +275,7 @@ class Diffusion(Denoiser):
         if blind:
             known = torch.zeros_like(known)
         embedded = self.conditions(rings, () if hidden is None else (hidden,))
-        told = F.pad(known.to(past.dtype), (0, ahead))
+        levels = F.pad(known * told, (0, ahead))
         stacked = F.pad(self.pad(past) * known[..., None, None, None], (0, 0, 0, 0, 0, 0, 0, ahead)).flatten(1, 2)
         vectors = None
         if embedded.frame is not None:
@@ -280,7 +287,7 @@ class Diffusion(Denoiser):
             else None
         )
         maps = None if embedded.maps is None else embedded.maps[:, -1]
-        return self._assemble(stacked, told, vectors, embedded.once, maps, recall, embedded.text)
+        return self._assemble(stacked, levels, vectors, embedded.once, maps, recall, embedded.text)
 
     def decode(self, state: State, *, raw: bool = False) -> dict[str, Tensor]:
         """The newest frame."""
