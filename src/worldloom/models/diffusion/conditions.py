@@ -93,6 +93,7 @@ class Conditions(nn.Module):
                 self.vectors[name] = nn.Embedding(control.n + 1, width)
             elif control.kind == "continuous":
                 self.vectors[name] = nn.Linear(control.shape[0], width)
+                self.register_buffer(f"reach_{name}", torch.tensor(reach(control)), persistent=False)
             elif control.kind == "tokens":
                 self.texts[name] = Text(control, text)
                 self.pooled[name] = nn.Linear(text.width, width)
@@ -148,7 +149,7 @@ class Conditions(nn.Module):
             elif kind.kind == "discrete":
                 x = self.vectors[name](value)
             else:
-                x = self.vectors[name](value / torch.tensor(reach(kind), device=value.device).expand(kind.shape))
+                x = self.vectors[name](value / self.get_buffer(f"reach_{name}"))
             if kept is not None:
                 x = x * kept.reshape(-1, *[1] * (x.ndim - 1))
             (maps if kind.kind == "map" else frame if kind.per == "frame" else once).append(x)
