@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from worldloom.models.diffusion import BackboneConfig, DiffusionConfig, FlowConfig
 from worldloom.recipes.base import CollectConfig, Recipe
+from worldloom.tokenizers.continuous import ContinuousConfig
 from worldloom.training import TrainConfig
 from worldloom.worlds.balls import CaptionsConfig
 
 
 def recipe() -> Recipe:
-    """Captioned balls, 64×64, clips of 16 frames."""
+    """Captioned balls, 64×64, in latents of 8×8×8; clips of 16 frames."""
     return Recipe(
         name="sora",
         about="videos of balls from a text, a picture or a clip (2 CPU cores, 45 minutes)",
@@ -31,10 +32,13 @@ def recipe() -> Recipe:
             joint=0.75,
             drop={"text": 0.1},
             steps=1,
-            flow=FlowConfig(pure=0.9, mean=-1.0, spread=1.0),
-            backbone=BackboneConfig(attention=2),
+            flow=FlowConfig(pure=0.9, mean=-0.6, spread=1.0),
+            codec=ContinuousConfig(),
+            backbone=BackboneConfig(attention=2, fold=1),
         ),
-        train=TrainConfig(minutes=44.0, batch=8, lr=1e-3, warmup=100, decay="linear", ema=0.998, log_every=50),
+        train=TrainConfig(
+            minutes=44.0, batch=16, lr=2e-3, optimizer="muon", warmup=100, decay="linear", ema=0.998, log_every=50
+        ),
         env="captions",
         world=CaptionsConfig(),
         collect=CollectConfig(episodes=6000, length=32, num=64),

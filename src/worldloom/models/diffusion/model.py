@@ -34,6 +34,9 @@ from worldloom.nn.conv import mlp
 
 BINS = 255
 """Classes of the reward's two-hot head, as DreamerV3."""
+CODEC_FRAMES = 32
+"""Frames of a batch from which its autoencoder learns, in whole windows: it is soon good, and costs as much as the
+network."""
 
 
 class Diffusion(Denoiser):
@@ -110,8 +113,9 @@ class Diffusion(Denoiser):
             total = total + cfg.joint * sums.loss / sums.total.clamp_min(1)
             metrics["clip_mse"] = sums.mse / sums.total.clamp_min(1)
         if self.codec is not None:
-            video = segment.obs[self.sensor].float().div_(127.5).sub_(1.0)
-            rebuilt, parts = self.codec.loss(video, generator, segment.valid)
+            part = segment.rows(slice(0, -(-CODEC_FRAMES // segment.length)))
+            video = part.obs[self.sensor].float().div_(127.5).sub_(1.0)
+            rebuilt, parts = self.codec.loss(video, generator, part.valid)
             total, metrics = total + rebuilt, metrics | parts
         if cfg.heads and (segment.reward is not None or segment.terminal is not None):
             head, more = self._head_loss(segment)
