@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from worldloom.imagination.env import DreamEnv
     from worldloom.imagination.prompts import prompted
+    from worldloom.imagination.remedies import Remedy
     from worldloom.imagination.rollout import Dream, absorb, imagine
     from worldloom.imagination.starts import load_starts, save_starts
     from worldloom.imagination.vector_env import DreamVectorEnv
@@ -20,6 +21,7 @@ _WHERE = {
     "Dream": "rollout",
     "DreamEnv": "env",
     "DreamVectorEnv": "vector_env",
+    "Remedy": "remedies",
     "absorb": "rollout",
     "filmstrip": "video",
     "imagine": "rollout",
@@ -36,6 +38,7 @@ __all__ = [
     "Dream",
     "DreamEnv",
     "DreamVectorEnv",
+    "Remedy",
     "absorb",
     "filmstrip",
     "imagine",
