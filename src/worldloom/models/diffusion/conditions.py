@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from worldloom.configs import ConfigError, at_least
-from worldloom.contract import Control, Spec
+from worldloom.contract import Spec
 from worldloom.models.adopt import reach
-from worldloom.nn.attention import Cross
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """The small encoder of a text, trained along with the model."""
-
-    width: int = 128
-    """Width of a token; a multiple of 32."""
-    layers: int = 2
-    """Layers of attention among the tokens."""
-
-    def __post_init__(self) -> None:
-        at_least(self, 0, "layers")
-        if self.width < 32 or self.width % 32:
-            raise ConfigError(f"The width of a text's tokens is a multiple of 32, found {self.width}.")
+from worldloom.models.diffusion.texts import TextConfig, make_text
 
 
 class Given(NamedTuple):
@@ -46,33 +28,6 @@ class Given(NamedTuple):
     """Maps, side by side."""
     text: tuple[Float[Tensor, "b l e"], Bool[Tensor, "b l"]] | None
     """The text's tokens, and which are real."""
-
-
-class Text(nn.Module):
-    """Tokens (B, L), padded with n, to vectors (B, L, E)."""
-
-    def __init__(self, control: Control, config: TextConfig):
-        super().__init__()
-        self.n = control.n
-        self.embed = nn.Embedding(control.n, config.width)
-        self.place = nn.Parameter(torch.randn(control.shape[0], config.width) * 0.02)
-        self.mix = nn.ModuleList(Cross(config.width, config.width) for _ in range(config.layers))
-        self.mlp = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(config.width, 2 * config.width), nn.SiLU(), nn.Linear(2 * config.width, config.width)
-            )
-            for _ in range(config.layers)
-        )
-
-    def forward(self, tokens: Int64[Tensor, "b l"]) -> tuple[Float[Tensor, "b l e"], Bool[Tensor, "b l"]]:
-        """Vectors, zero for padding, and which are real."""
-        real = tokens < self.n
-        x = self.embed(tokens.clamp(max=self.n - 1)) + self.place
-        for mix, mlp in zip(self.mix, self.mlp, strict=True):
-            normed = F.layer_norm(x, x.shape[-1:])
-            x = x + mix(normed[:, None], normed, real)[:, 0]
-            x = x + mlp(F.layer_norm(x, x.shape[-1:]))
-        return x * real[..., None], real
 
 
 class Conditions(nn.Module):
@@ -95,7 +50,7 @@ class Conditions(nn.Module):
                 self.vectors[name] = nn.Linear(control.shape[0], width)
                 self.register_buffer(f"reach_{name}", torch.tensor(reach(control)), persistent=False)
             elif control.kind == "tokens":
-                self.texts[name] = Text(control, text)
+                self.texts[name] = make_text(control, text)
                 self.pooled[name] = nn.Linear(text.width, width)
 
     @staticmethod

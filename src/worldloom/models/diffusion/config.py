@@ -7,8 +7,8 @@ from typing import Literal
 
 from worldloom.configs import ConfigError, at_least, within
 from worldloom.models.diffusion.backbone import BackboneConfig
-from worldloom.models.diffusion.conditions import TextConfig
 from worldloom.models.diffusion.flow import FlowConfig
+from worldloom.models.diffusion.texts import TextConfig
 from worldloom.tokenizers.continuous import ContinuousConfig
 
 

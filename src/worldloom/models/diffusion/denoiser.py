@@ -22,7 +22,6 @@ from worldloom.models.diffusion.flow import shown_to_denoise, to_clean
 from worldloom.nn.conv import quarters
 from worldloom.tokenizers.continuous import Continuous
 
-
 NEARLY_CLEAN = 0.8
 """Level from which on the frame before is added to the output, the more the cleaner it is."""
 
