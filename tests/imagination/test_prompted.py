@@ -230,7 +230,7 @@ class Unable(Ladder):
         (Ladder(), {"last": torch.zeros(3, 2, 4, dtype=torch.uint8)}, "3 channels.*have 1"),
         (Ladder(), {"first": torch.zeros(1, 2, 4)}, "uint8.*float32"),
         (Ladder(), {"size": (4, 8)}, "size that it was trained on alone"),
-        (Ladder(), {"guidance": {"text": 2.0}}, "knows no guidance"),
+        (Ladder(), {"guidance": {"text": 2.0}}, "no setting 'guidance'"),
         (Ladder(), {"table": "jiont"}, "Did you mean 'joint'"),
         (Ladder(), {"table": tables.joint(7, 2)}, "7 frames, but the clip has 6"),
         (Ladder(), {"table": tables.joint(6, 2), "steps": 3}, "its own steps"),

@@ -6,8 +6,6 @@ a model sees at once is dreamed in windows that overlap: what one has dreamed is
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -179,10 +177,9 @@ def _at_size(model: WorldModel, size: tuple[int, int]) -> WorldModel:
 
 
 def _guided(model: WorldModel, guidance: Mapping[str, float]) -> WorldModel:
-    """The same model, its weights shared, guided otherwise. Its configuration says whether it can be."""
-    config = model.config
-    if not dataclasses.is_dataclass(config) or isinstance(config, type) or not hasattr(config, "guidance"):
-        raise UnsupportedError(f"{type(model).__name__} knows no guidance: leave it out.")
+    """The same model, guided otherwise."""
+    from worldloom.imagination.remedies import otherwise  # which dreams by prompts itself
+
     for name, weight in guidance.items():
         if name not in model.spec.given and name != "history":
             raise ContractError(
@@ -190,9 +187,7 @@ def _guided(model: WorldModel, guidance: Mapping[str, float]) -> WorldModel:
             )
         if not math.isfinite(weight):
             raise ContractError(f"The guidance on {name!r} is a finite weight (1: none), found {weight}.")
-    model = copy.copy(model)
-    model.config = dataclasses.replace(config, guidance=dict(guidance))
-    return model
+    return otherwise(model, guidance=dict(guidance))
 
 
 def _only_image(model: WorldModel) -> tuple[str, tuple[int, ...]]:
