@@ -15,7 +15,7 @@ from worldloom.models.diffusion.texts import TextConfig, make_text
 
 
 class Given(NamedTuple):
-    """Embedded controls. What is absent, dropped or unknown is zero, and a token that is not real."""
+    """Embedded controls. What is absent, dropped or unknown is zero, or a token that is not real."""
 
     frame: Float[Tensor, "b t d"] | None
     """Sum of what is given with each frame as a vector."""
@@ -23,7 +23,7 @@ class Given(NamedTuple):
     """The part of it that is remembered with the frame: not what may be dropped, or a dream without it would still
     recall it."""
     once: Float[Tensor, "b d"] | None
-    """Sum of what is given once as a vector, and the mean of the text's tokens."""
+    """Sum of what is given once as a vector, and a linear layer of the mean of the text's tokens: its bias for none."""
     maps: Float[Tensor, "b t m H W"] | None
     """Maps, side by side."""
     text: tuple[Float[Tensor, "b l e"], Bool[Tensor, "b l"]] | None

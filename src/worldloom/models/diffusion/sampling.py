@@ -47,7 +47,9 @@ def walk(
             continue
         before = [frames[i] for i in chosen]
         span = [(float(now[i]), float(then[i])) for i in chosen]
-        clean = estimate(frames, times(now), chosen, [end - start for start, end in span])
+        # A shortcut is a step of its own: slopes that are to be averaged are those of the path itself.
+        reach = [0.0 if method == "heun" else end - start for start, end in span]
+        clean = estimate(frames, times(now), chosen, reach)
         after = [euler(b, c, *s) for b, c, s in zip(before, clean.unbind(1), span, strict=True)]
         _put(frames, chosen, after, known)
         again = [i for i, (_, end) in zip(chosen, span, strict=True) if end < 1] if method == "heun" else []
