@@ -1,8 +1,8 @@
 """`python -m benchmarks [NAME ...]`: run them and write docs/results/benchmarks.json and .md.
 
 `python -m benchmarks tracker` is apart: no speed but errors, with a page of its own. So are `python -m benchmarks
-exercises` and `checkpoints`, which train what they measure, and `python -m benchmarks sora RUN`; these have options of
-their own.
+exercises`, `ablation` and `checkpoints`, which train what they measure, and `python -m benchmarks sora RUN` and
+`remedies RUN`; these have options of their own.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ def page(rows: dict[str, list[dict[str, Any]]], machine: str) -> str:
 def main() -> None:
     if sys.argv[1:2] in (["exercises"], ["sora"], ["checkpoints"]):
         importlib.import_module(f"benchmarks.{sys.argv[1]}.command").main(sys.argv[2:])
+        return
+    if sys.argv[1:2] in (["remedies"], ["ablation"]):
+        importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
         return
     torch.set_num_threads(2)
     names = sys.argv[1:] or list(NAMES)
