@@ -137,7 +137,10 @@ def sign(row: Sequence[float | None]) -> int:
 
 
 def named(way: str) -> str:
-    return WAYS.get(way, way.replace("next, ", "next-frame, ") + (" steps a frame" if way.startswith("next") else ""))
+    if way.startswith("next, "):
+        steps = way.removeprefix("next, ")
+        return f"next-frame, {steps} step{'s' * (steps != '1')} a frame"
+    return WAYS.get(way, way)
 
 
 def verdict(part: Mapping[str, Any]) -> list[str]:
@@ -153,7 +156,7 @@ def verdict(part: Mapping[str, Any]) -> list[str]:
             a, b = map(named, row["ways"])
             lines.append(
                 f"- {setting.replace(' from ', ' frames from a ')}, {what} ({a} against {b}): "
-                f"{words[sign(row['stays'])]}, by {span(row['stays'])} of the videos."
+                f"{words[sign(row['stays'])]}; difference {span(row['stays'])} of the videos."
             )
     return [*lines, ""]
 
@@ -192,7 +195,7 @@ def extension(part: Mapping[str, Any]) -> list[str]:
             (names.get(way, way), *(span(row["error_px"].get(str(h)), number) for h in AT), percent(row["lost"]))
             for way, row in part[side].items()
         ]
-        out += [f"{side.capitalize()}:", "", *table(("px", *(f"{h} frames" for h in AT), "lost"), rows)]
+        out += [f"{side.capitalize()}:", "", *table(("px", *(f"frame {h}" for h in AT), "lost"), rows)]
     return out
 
 
@@ -205,7 +208,7 @@ def picture(part: Mapping[str, Any]) -> list[str]:
         "## On from a picture", "",
         f"A picture does not tell how its balls move, so that none can foretell the true video ({part['n']} of them): "
         "a good one is as far from it as another true video that begins with the same picture.", "",
-        *table(("px", *(f"{h} frames" for h in AT), "lost"), rows),
+        *table(("px", *(f"frame {h}" for h in AT), "lost"), rows),
     ]  # fmt: skip
 
 
