@@ -93,10 +93,14 @@ def verdict(world: str, name: str, group: Mapping[str, Any], rows: Mapping[str, 
         aim = f"{WORLDS[world]}{f', {how}' if how else ''}"
         end = "nothing here is shown to beat it" if not found["better"] else "it is beaten"
         if name == "seed":
-            end = "two seeds are told apart by their starts, so an interval is not all" if found["better"] or found[
-                "worse"] else "the intervals cover the two seeds"  # fmt: skip
-            parts = [f"{group['rows'][n]}: {plain_spread(rows[n]['figures'][how][DECIDES[world]])}"
-                     for n in list(group["rows"])[1:] if _has(rows, n, how)]  # fmt: skip
+            others = {n: rows[n]["figures"][how][DECIDES[world]] for n in list(group["rows"])[1:] if _has(rows, n, how)}
+            parts = [f"{group['rows'][n]}: {plain_spread(value)}" for n, value in others.items()]
+            alike = all(better(world, value, mine) == 0 for value in others.values())
+            end = (
+                "the intervals of two trainings overlap"
+                if alike
+                else "two trainings of one setting are told apart by their starts, so intervals are not all"
+            )
         out.append(
             f"- On {aim}, by {SAID[world]}: beside {group['rows'][first]} ({plain_spread(mine)}), {'; '.join(parts)}. "
             f"**{end[0].upper()}{end[1:]}.**"

@@ -1,0 +1,141 @@
+"""The ablation's rows differ in one thing, are kept when finished, and its page says what the figures say."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from benchmarks import ablation, ablation_page
+from worldloom.configs import to_json
+from worldloom.files import write_json
+from worldloom.training.config import differences
+
+ONE = {"flow.pure", "flow.target", "flow.weighting", "context_noise", "history", "memory", "inject", "backbone.local"}
+
+
+@pytest.mark.parametrize("group", list(ablation.GROUPS))
+def test_rows_of_a_group_differ_from_its_first_in_one_thing(group):
+    first, *others = (ablation.ROWS[name] for name in ablation.GROUPS[group][1])
+    for row in others:
+        changed = {line.split(":")[0] for line in differences(to_json(first.model), to_json(row.model))}
+        assert changed <= ONE
+        assert len(changed - {"flow.pure"}) + (first.seed != row.seed) == 1
+
+
+@pytest.mark.parametrize("name", list(ablation.ROWS))
+def test_ways_of_dreaming_are_what_the_row_was_trained_for(name):
+    row = ablation.ROWS[name]
+    for settings in row.otherwise.values():
+        assert dataclasses.replace(row.model, **settings) != row.model  # a setting it refuses raises
+
+
+def test_every_row_is_in_a_group_and_the_seeds_are_in_every_choice():
+    named = {name for _, rows in ablation.GROUPS.values() for name in rows}
+    assert named == set(ablation.ROWS)
+    assert {"base", "base, another seed"} <= set(ablation.wanted(["inject"]))
+    assert "flow" not in ablation.wanted(["inject"])
+    slugs = {ablation.slug(name) for name in ablation.ROWS}
+    assert len(slugs) == len(ablation.ROWS)
+
+
+def test_both_worlds_train_a_row_alike():
+    for world in ablation.HORIZONS:
+        made = ablation.recipe_of(world, ablation.ROWS["memory 16"], 400, 1)
+        assert made.model == ablation.ROWS["memory 16"].model
+        assert (made.train.optimizer, made.train.lr, made.train.steps) == ("muon", 2e-3, 400)
+    world = ablation.recipe_of("balls", ablation.ROWS["base"], 400, 1).world
+    assert (world.balls, world.radius, world.speed, world.gravity, world.action) == (
+        2,
+        5.0,
+        2.0,
+        (0.0, 0.1),
+        "discrete",
+    )
+
+
+def test_a_finished_row_is_kept_only_for_the_same_setting(tmp_path):
+    place = ablation.Place(tmp_path, 400, 96)
+    folder = place.folder("balls", "base")
+    folder.mkdir(parents=True)
+    write_json(folder / "ablation.json", {"made_of": place.made_of("balls", "base"), "figures": {}})
+    assert place.found("balls", "base") is not None
+    assert dataclasses.replace(place, starts=8).found("balls", "base") is None
+    assert dataclasses.replace(place, steps=8).found("balls", "base") is None
+    assert place.found("breakout", "base") is None
+    assert ablation.work(place, "balls", "base", tmp_path / "nowhere", 1)  # nothing is trained
+
+
+# ------------------------------------------------------------------------------------- the page
+
+GROUP = {"title": "Target", "rows": {"base": "x", "flow": "flow", "v": "v"}}
+
+
+def measured(error, spread=0.1, gain=2.0):
+    px = {f"error_px {h}": [error, error - spread, error + spread] for h in (1, 5, 10, 20)}
+    px |= {f"{kind} {h}": [9.0, 8.0, 10.0] for kind in ("still_px", "straight_px") for h in (1, 5, 10, 20)}
+    db = {f"{kind} {h}": [gain, gain - spread, gain + spread] for kind in ("gain_db", "actions_db") for h in (1, 5, 10)}
+    figures = {"": {**px, **db, "push_right": [0.9, 0.8, 1.0]}}
+    return {"figures": figures, "parameters": 10, "seconds_a_step": 0.5, "threads": 1, "starts": 96, "episodes": 60}
+
+
+def rows(flow, other_seed=1.02, base=1.0):
+    return {"base": measured(base), "base, another seed": measured(other_seed), "flow": measured(flow)}
+
+
+@pytest.mark.parametrize(
+    ("flow", "other_seed", "kind"),
+    [(2.0, 1.02, "worse"), (0.5, 1.02, "better"), (1.1, 1.02, "alike"), (1.4, 1.6, "seeds")],
+)
+def test_a_difference_counts_if_intervals_and_seeds_are_exceeded(flow, other_seed, kind):
+    found = ablation_page.compared("balls", GROUP, rows(flow, other_seed))
+    assert [k for k, labels in found.items() if labels] == [kind]
+    assert found[kind][0].startswith("flow (")
+
+
+def test_more_is_better_where_it_is():
+    table = rows(1.0)
+    table["flow"] = measured(1.0, gain=3.0)
+    assert ablation_page.compared("breakout", GROUP, table)["better"]
+    assert ablation_page.compared("balls", GROUP, table)["alike"]
+
+
+def test_an_unknown_interval_tells_nothing_apart():
+    table = rows(9.0)
+    table["flow"]["figures"][""]["error_px 10"] = [9.0, None, None]
+    assert ablation_page.compared("balls", GROUP, table)["alike"]
+
+
+def test_ways_of_dreaming_are_compared_with_their_like_alone():
+    table = rows(2.0)
+    table["flow"]["figures"]["4 steps"] = measured(0.5)["figures"][""]
+    assert ablation_page.ways(GROUP, table) == [""]
+    table["base"]["figures"]["4 steps"] = measured(3.0)["figures"][""]
+    said = ablation_page.verdict("balls", "target", GROUP, table)
+    assert len(said) == 2
+    assert "Nothing here is shown to beat it" in said[0]
+    assert "4 steps" in said[1]
+    assert "It is beaten" in said[1]
+
+
+def result(worlds):
+    groups = {g: {"title": title, "rows": names} for g, (title, names) in ablation.GROUPS.items()}
+    return {
+        "machine": "m", "steps": 400, "seed": 0, "prompt": 16, "groups": groups, "base": to_json(ablation.BASE),
+        "horizons": {w: list(h) for w, h in ablation.HORIZONS.items()}, "worlds": worlds,
+    }  # fmt: skip
+
+
+def test_a_page_of_some_rows_says_what_is_missing():
+    text = ablation_page.page(result({"balls": rows(2.0), "breakout": {}}))
+    assert "Not measured yet: two balls with pushes and gravity: actions added" in text
+    assert "## What the network emits" in text
+    assert "surely worse: flow: x - e (2 (1.9 to 2.1))" in text
+    assert "## Local mixing" not in text
+    assert "The intervals of two trainings overlap" in text
+    apart = ablation_page.page(result({"balls": rows(2.0, other_seed=3.0), "breakout": {}}))
+    assert "Two trainings of one setting are told apart by their starts" in apart
+    assert "Not measured yet" in ablation_page.page(result({"balls": {}, "breakout": {}}))
+    assert "| x, weighed as a velocity | 10 | 0.50 | 1 (0.9 to 1.1)" in ablation_page.figures(
+        result({"balls": rows(2.0), "breakout": {}})
+    )
