@@ -161,6 +161,15 @@ def test_windows_dream_every_frame_once_each_beside_known_ones(data):
     assert all(known)
 
 
+def test_two_ends_are_joined_with_room():
+    """What the window before dreamed too near to the ending is dreamed anew."""
+    model = Ladder()
+    prompted(model, first=picture(0), last=picture(99), frames=12, chunk=10, overlap=4)
+    (_, early, *_), (_, late, *_) = model.asked
+    assert early.tolist() == [[True] + 9 * [False]]
+    assert late.tolist() == [4 * [True] + 5 * [False] + [True]]
+
+
 def test_every_window_draws_its_own_noise():
     model = Ladder()
     prompted(model, first=picture(0), frames=20, seed=5)
