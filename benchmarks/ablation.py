@@ -41,6 +41,7 @@ from worldloom.recipes import balls, breakout
 from worldloom.recipes.base import Recipe
 from worldloom.recipes.run import collect_data, run_recipe
 from worldloom.training import TrainConfig
+from worldloom.training.config import differences
 from worldloom.worlds.balls import BallsConfig
 
 STEPS, STARTS, PROMPT, SEED = 400, 96, 16, 0
@@ -224,8 +225,12 @@ class Place:
         return self.runs / f"{self.steps}-steps" / world / slug(name)
 
     def made_of(self, world: str, name: str) -> list[Any]:
-        """What a row's figures depend on, beside code and data."""
-        return [to_json(ROWS[name].model), ROWS[name].seed, self.steps, self.starts, PROMPT, list(HORIZONS[world])]
+        """What a row's figures depend on, beside code and data. Of the model what is set: settings that the family
+        has been given since, and a row leaves as they are, make it no other row."""
+        row = ROWS[name]
+        model = differences(to_json(DiffusionConfig()), to_json(row.model))
+        ways = {label: dict(settings) for label, settings in row.otherwise.items()}
+        return [model, row.seed, ways, self.steps, self.starts, PROMPT, list(HORIZONS[world])]
 
     def found(self, world: str, name: str) -> dict[str, Any] | None:
         """A row's figures, where they are there and of the same setting."""

@@ -41,6 +41,8 @@ SPAN = 50
 """Frames up to a horizon over which is measured what does not saturate."""
 ROUNDS, TIMED = 5, 2
 """Of the timing: rounds in which all ways take turns, and chunks of frames dreamed in each."""
+FILL_STEPS = 4
+"""Denoising steps of each frame with keyframes."""
 CLEAR = 2.0
 """px from an object from which on a pixel belongs to the background."""
 
@@ -68,9 +70,8 @@ def ways(model: WorldModel) -> list[Way]:
         found.append(Way("explicit memory", Remedy()))
     found += [Way(f"context noise {noise:g}", Remedy(settings={**off, "told_noise": noise})) for noise in noises]
     if "fill" in model.capabilities and int(getattr(config, "ahead", 0)):
-        found += [Way(f"keyframes every {n}, then fill", Remedy(keyframes=n, settings=off)) for n in (4, 8)]
-        if retrieve:
-            found.append(Way("keyframes every 8 and explicit memory", Remedy(keyframes=8)))
+        for n in (4, 8):
+            found.append(Way(f"keyframes every {n}, then fill", Remedy(keyframes=n, steps=FILL_STEPS, settings=off)))
     if noises:
         told = {"told_noise": noises[1]}
         if retrieve:

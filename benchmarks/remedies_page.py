@@ -11,8 +11,8 @@ from benchmarks.exercises.page import number, spread, table
 from benchmarks.pictures import _png, _pyplot
 
 TRAINING = """worldloom train balls --out runs/remedies --train.minutes 60 --train.optimizer muon --train.lr 2e-3 \\
-  --model.prompt 2 --model.steps 2 --model.flow.pure 0.6 --model.backbone.attention 2 \\
-  --model.memory 8 --model.retrieve 4 --model.lookback 12 --model.context-noise 0.2 \\
+  --model.prompt 2 --model.steps 1 --model.flow.pure 0.7 --model.backbone.attention 2 \\
+  --model.memory 8 --model.retrieve 4 --model.lookback 12 --model.archive 128 --model.context-noise 0.2 \\
   --model.joint 0.3 --model.ahead 3"""
 """What trains a checkpoint on which every remedy can be tried."""
 UNSATURATED = {
