@@ -47,8 +47,8 @@ class ContinuousConfig:
     blocks: int = 1
     """Residual blocks on each scale, in the encoder and again in the decoder."""
     noise: float = 0.05
-    """Noise on the latents in training, in their standard deviations: so the decoder forgives the small errors of a
-    model that predicts latents, and nothing that matters hides in differences which are smaller still."""
+    """Noise on the latents in training, in their standard deviations: so that the decoder forgives the small errors of
+    a model that predicts latents. Short runs showed no gain of it (docs/experiments.md)."""
     motion: float = 0.1
     """Weight of the error in frame differences, relative to how much the frames change: see
     :func:`reconstruction_loss`."""
