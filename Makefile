@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint bench soak wheel clean
+.PHONY: setup demo test lint bench checkpoints soak wheel clean
 
 setup: $(VENV)/.ready
 
@@ -30,6 +30,10 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+# The models that come with the package: trains them, two hours on two cores, and measures them.
+checkpoints: setup
+	$(BIN)/python -m benchmarks checkpoints
 
 soak: setup
 	$(BIN)/python -m pytest -m soak --timeout 3600

@@ -23,7 +23,7 @@ from benchmarks.__main__ import RESULTS
 from worldloom.configs import from_json
 from worldloom.data.store import Dataset
 from worldloom.evaluation.battery.fitting import fit_states, seen_positions
-from worldloom.evaluation.datasets import find_data
+from worldloom.evaluation.datasets import at_home, find_data
 from worldloom.evaluation.dreamers import ModelDreamer, extend
 from worldloom.evaluation.engines import Engine, Exact, Learned, StraightOn, TimeStepped, fit, roll
 from worldloom.evaluation.exact import ExactWorld, Played, as_held, find_exact
@@ -86,6 +86,7 @@ def straight(start: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def exact_world(run: Path, seed: int) -> dict[str, Any]:
     """Tasks in and off the range that the model was trained on, in the world whose law the engine knows."""
+    run = at_home(run)
     dataset = Dataset(find_data(run, read_json(run / "config.json", sealed=True), None))
     world = find_exact(dataset.info)
     if world is None:
@@ -144,6 +145,7 @@ def hidden_world(run: Path | None, seed: int) -> dict[str, Any]:
         add("hybrid: exact engine and learned residual", fit(Learned(Exact(scene), scene), episodes, seed=seed), count)
         add("the same network without an engine", fit(Learned(StraightOn(), scene), episodes, seed=seed), count)
     if run is not None:
+        run = at_home(run)
         model = load_model(run, torch.device("cpu"))
         dataset = Dataset(find_data(run, read_json(run / "config.json", sealed=True), None))
         _same_world(dataset, run)

@@ -22,6 +22,7 @@ from worldloom.models.lab import Lab
 from worldloom.nn import noise
 from worldloom.recipes import find
 from worldloom.recipes.run import collect_data, run_recipe
+from worldloom.shipped import home
 from worldloom.worlds.lab import SAMPLES, LabWorldConfig
 
 STARTS, FRAMES, PROMPT = 32, 20, 4
@@ -52,7 +53,7 @@ def schedule_fault(model: Lab, data: Path, rows: int = 16) -> dict[str, float]:
 
 def main() -> None:
     torch.set_num_threads(2)
-    balls = Path(sys.argv[1])
+    balls = home(sys.argv[1])
     out = balls.parent / "lab"
     seconds = read_json(balls / "summary.json")["train_seconds"]
     recipe = find("lab")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from benchmarks.__main__ import RESULTS
 from worldloom.files import read_json, write_atomic, write_json
+from worldloom.shipped import resolve
 
 
 def page(name: str, report: dict[str, Any], config: dict[str, Any]) -> str:
@@ -41,7 +41,7 @@ def page(name: str, report: dict[str, Any], config: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    name, run = sys.argv[1], Path(sys.argv[2])
+    name, run = sys.argv[1], resolve(sys.argv[2])
     report = read_json(run / "report.json", sealed=True)
     report["versions"].pop("platform")  # of this machine's kernel, which no figure depends on
     write_json(RESULTS / f"{name}.json", report)

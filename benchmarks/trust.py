@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.__main__ import RESULTS
-from worldloom.evaluation.datasets import open_data
+from worldloom.evaluation.datasets import at_home, open_data
 from worldloom.evaluation.dreamers import ModelDreamer
 from worldloom.evaluation.exact import find_exact
 from worldloom.evaluation.heldout import HORIZON, HeldOut, draw
@@ -44,6 +44,7 @@ PLANS = Plans(48, 48)
 
 def open_run(run: Path) -> dict[str, Any]:
     """What every :class:`Dreams` of a run shares."""
+    run = at_home(run)
     dataset = open_data(run, read_json(run / "config.json", sealed=True), None).dataset
     return {"model": load_model(run), "dataset": dataset, "world": find_exact(dataset.info)}
 

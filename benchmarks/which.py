@@ -22,6 +22,7 @@ from worldloom.evaluation.schema import TIMED, load_report
 from worldloom.evaluation.statistics import bootstrap
 from worldloom.evaluation.trust.planned import goals, nearest
 from worldloom.files import read_json, write_atomic, write_json
+from worldloom.shipped import home
 
 STARTS, PROMPT, CHOICES, FRAMES, SEED = 64, 4, 16, 24, 0
 """Of the planner: starts, frames shown, sequences tried from each, their length, and the seed of all."""
@@ -123,7 +124,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="from the reports and plans that are there")
     given = parser.parse_args()
     torch.set_num_threads(2)
-    runs = {run.resolve().name: run for run in given.runs}
+    runs = {run.resolve().name: run for run in map(home, given.runs)}
     if given.again:
         result = contrast({name: load_report(Path(FOLDER) / name) for name in runs})
         planned = read_json(RESULTS / "which.json")["planned"]

@@ -9,6 +9,8 @@ import venv
 import zipfile
 from pathlib import Path
 
+from worldloom.shipped import manifest
+
 ROOT = Path(__file__).parents[2]
 HEAVY = ("matplotlib", "av", "gymnasium", "scipy", "rich", "tyro", "jinja2", "PIL")
 
@@ -28,6 +30,8 @@ def test_a_wheel_installs_and_runs_from_an_empty_environment(tmp_path: Path) -> 
     assert "worldloom/py.typed" in inside
     assert any(name.endswith(".html.j2") for name in inside)
     assert any(name.endswith("licenses/LICENSE") for name in inside)
+    shipped = {f"worldloom/shipped/{name}/{file}" for name, files in manifest().items() for file in files}
+    assert shipped | {"worldloom/shipped/manifest.json"} <= set(inside)
 
     folder = tmp_path / "venv"
     venv.create(folder, with_pip=True)
@@ -57,3 +61,8 @@ def test_a_wheel_installs_and_runs_from_an_empty_environment(tmp_path: Path) -> 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "model.safetensors").exists()
+
+    command = [str(scripts / "worldloom"), "imagine", "balls", "--frames", "2", "--out", "dream.png"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "dream.png").exists()

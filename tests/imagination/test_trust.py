@@ -29,7 +29,7 @@ from worldloom.imagination.trust import (
     strangeness,
 )
 from worldloom.imagination.trust_signals import FROM_STATE, Familiar, Space, features_after, fold, look, statistics
-from worldloom.models.saved import describe_model
+from worldloom.models.saved import model_hash
 
 PROMPT, HORIZON = 3, 5
 NAMES = (
@@ -91,7 +91,7 @@ def trust(model):
     tensors = {n: torch.from_numpy(x) for n, x in module.pack(familiar).items()}
     actions = {"action": torch.ones(21, HORIZON, dtype=torch.int64)}
     signals = familiar.signals(look(model, seen, actions, "screen", HORIZON))
-    digest = tensors_hash(model.state_dict(), {"model": describe_model(model)})
+    digest = model_hash(model)
     contents = Contents(
         level=0.9, false_alarms=0.1, camera="screen", prompt=PROMPT, horizon=HORIZON, seed=0, starts="val",
         actions="recorded", sampler="random", objects="none", planned="the best of 2.", fitted=20,

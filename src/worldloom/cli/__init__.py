@@ -19,7 +19,7 @@ USAGE = """worldloom: train, dream in and measure world models.
   worldloom train RECIPE --out RUN         a recipe, from the world to the model (worldloom recipes lists them)
   worldloom train --env ENV --out RUN      your environment: collects, then trains
   worldloom train --data DATA --out RUN    your data; several are mixed
-  worldloom imagine RUN --out dream.mp4    a video of the model's dream
+  worldloom imagine RUN --out dream.mp4    a video of the model's dream; at once: worldloom imagine balls
   worldloom evaluate RUN                   report.json and report.html: where to believe it
   worldloom data collect --env ENV --out DATA
   worldloom data import SOURCE --out DATA  videos, pictures, LeRobot, Minari, HDF5 or npz

@@ -22,7 +22,7 @@ class Imagine:
     """
 
     run: tyro.conf.Positional[Path]
-    """Folder of a run."""
+    """Folder of a run, or the name of a model that comes with the package: balls, duo."""
     out: Path = Path("dream.mp4")
     """Video to write: .mp4 or .gif, or .png for a contact sheet."""
     frames: int | None = None
@@ -73,7 +73,8 @@ class Evaluate:
     them against each other."""
 
     run: tyro.conf.Positional[tuple[Path, ...]]
-    """Folder of a run; of several, which are then compared on one page."""
+    """Folder of a run; of several, which are then compared on one page. A model that comes with the package (balls,
+    duo) is copied into a folder of its name here and measured there."""
     data: Path | None = None
     """Dataset to measure on (its test split); by default the run's own."""
     out: Path | None = None

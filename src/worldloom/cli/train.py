@@ -42,7 +42,8 @@ class Train:
     check: bool = True
     """Hold your own model to the contract, and your own world to its protocol, before the run begins."""
     init: Path | None = None
-    """Another run whose weights to begin with, as far as they fit; its model's settings are then the defaults."""
+    """Another run, or shipped model (balls, duo), whose weights to begin with, as far as they fit; its model's settings
+    are then the defaults."""
     minutes: float | None = None
     """Shorthand for --train.minutes."""
     steps: int | None = None

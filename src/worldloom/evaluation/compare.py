@@ -14,6 +14,7 @@ from worldloom.evaluation.schema import TIMED, Figure, Report
 from worldloom.evaluation.statistics import LEAST_EPISODES
 from worldloom.evaluation.verdict import LEAST_ACTION_GAIN, number
 from worldloom.files import sweep, write_atomic, write_json
+from worldloom.shipped import home, resolve
 
 FOLDER = "comparison"
 """Where the page of several runs is written unless said otherwise."""
@@ -75,7 +76,7 @@ def compare(
 
     Raises :class:`WorldloomError` where fewer than two runs are given, or two are one.
     """
-    paths = [Path(run) for run in runs]
+    paths = [resolve(run) for run in runs]
     if len(paths) < 2 or len({p.resolve() for p in paths}) < len(paths):
         raise WorldloomError(f"Give two or more different runs to compare, found {[str(p) for p in paths]}.")
     if missing := [str(p) for p in paths if not p.is_dir()]:  # told before minutes of measuring the others
@@ -85,7 +86,7 @@ def compare(
     say = progress or (lambda _: None)
     found: dict[str, Measured] = {}
     for name, path in zip(names, paths, strict=True):
-        place = folder / name if out is not None else path
+        place = folder / name if out is not None else home(path)
         found[name] = measure(path, out=None if out is None else place, progress=progress, **options)
         write(found[name], place)
         say(f"{name}: {found[name].report.verdict.headline}")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from worldloom.configs import from_json
+from worldloom.configs import at_least, from_json
 from worldloom.contract import Spec, WorldloomError
+from worldloom.data.collect import collect
 from worldloom.data.mixing.adapt import Reading
 from worldloom.data.mixing.mixture import describe_reading, read
 from worldloom.data.store import Dataset
+from worldloom.files import read_json
+from worldloom.shipped import home
+from worldloom.worlds import make_world
 
 CHANGED = "The dataset is not as it was in training: episodes were added, or it is another one."
 
@@ -36,6 +41,49 @@ def find_data(run: Path, config: Mapping[str, Any], data: str | Path | None) -> 
     raise WorldloomError(
         f"The dataset {named!r} of {run} is not there any more (looked for {folder}). Give its folder by --data."
     )
+
+
+@dataclass(frozen=True)
+class Collected:
+    """How a dataset was collected from a world of ours, by a policy of ours: it can be had again, frame by frame."""
+
+    episodes: int
+    """How many are collected again: the first ones of the dataset."""
+    length: int
+    """Longest episode in frames."""
+    num: int
+    """Worlds side by side."""
+    seed: int
+    """Of worlds and policy."""
+    policy: str = "random"
+    """``random`` or ``sticky``."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "episodes", "length", "num")
+
+
+def collect_again(run: Path, config: Mapping[str, Any], say: Callable[[str], None] = print) -> None:
+    """Collect the data of a shipped model, whose config.json tells how (``data.world``, ``data.collect``), into its
+    folder, unless they lie there. Of any other run nothing is done."""
+    section = config.get("data")
+    if not isinstance(section, Mapping) or not {"world", "collect", "path"} <= section.keys():
+        return
+    described, how, folder = section["world"], from_json(Collected, section["collect"], "data"), run / section["path"]
+    say(f"Data: the first {how.episodes} episodes of those trained on, collected again into {folder}")
+    world = make_world(described["env"], how.num, seed=how.seed, **described["config"])
+    try:
+        collect(world, folder, how.episodes, how.length, how.seed, how.policy, info={"world": described})
+    finally:
+        world.close()
+
+
+def at_home(run: str | Path, say: Callable[[str], None] = print) -> Path:
+    """The folder of a run with its data. A shipped model is copied into a folder of its name here, and its data are
+    collected there (:func:`~worldloom.shipped.home`, :func:`collect_again`)."""
+    path = home(run)
+    if (path / "config.json").exists():
+        collect_again(path, read_json(path / "config.json", sealed=True), say)
+    return path
 
 
 class Opened(NamedTuple):
@@ -100,4 +148,4 @@ def _listed(parts: list[Mapping[str, Any]]) -> str:
     return ", ".join(f"{part['share']:.1%} {part['name']}" for part in parts)
 
 
-__all__ = ["Opened", "find_data", "open_data"]
+__all__ = ["Collected", "Opened", "at_home", "collect_again", "find_data", "open_data"]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from worldloom.contract import WorldloomError, WorldModel, check_covers
-from worldloom.evaluation.datasets import open_data
+from worldloom.evaluation.datasets import collect_again, open_data
 from worldloom.evaluation.dreamers import ModelDreamer
 from worldloom.evaluation.exact import find_exact
 from worldloom.evaluation.figures import Tracked, action_figure, object_figures, picture_figures, track
@@ -27,7 +27,8 @@ from worldloom.evaluation.statistics import LEAST_EPISODES
 from worldloom.evaluation.timing import speed, train_seconds
 from worldloom.evaluation.verdict import judge
 from worldloom.files import read_json, sweep, tensors_hash, write_atomic, write_json
-from worldloom.models.saved import describe_model, load_model
+from worldloom.models.saved import describe_model, load_model, model_hash
+from worldloom.shipped import home, resolve, shipped_name
 from worldloom.training.devices import pick_device
 from worldloom.training.run import versions
 
@@ -74,7 +75,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a run on the test split of its dataset; returns the contents of report.json (see docs/report.md).
 
-    run: a run's folder. data: a dataset's folder, by default the one the run was trained on. out: folder for
+    run: a run's folder, or the name of a shipped model, which is then copied into ``out``, by default a folder of its
+    name here, and measured there. data: a dataset's folder, by default the one the run was trained on. out: folder for
     report.json and report.html, by default the run. starts: how many dreams. prompt: true frames before each. horizon:
     dreamed frames compared with the truth (default 50, or what the episodes allow). count_horizon: dreamed frames in
     which objects are counted, where the data hold true positions. other_actions: whether to dream a second time with
@@ -107,7 +109,7 @@ def evaluate(
         full=full,
         extractor=extractor,
     )
-    folder = Path(out) if out is not None else Path(run)
+    folder = Path(out) if out is not None else home(run)
     result = write(found, folder)
     say(f"{found.report.verdict.headline}\nSee {folder / 'report.html'}")
     if found.failed:
@@ -145,10 +147,11 @@ def measure(
     extractor: str | None = None,
 ) -> Measured:
     """Measure without writing the report; arguments and errors as :func:`evaluate`. (``out``: where it will be.)"""
-    run, say = Path(run), progress or (lambda _: None)
+    say = progress or (lambda _: None)
     for name, value in (("starts", starts), ("prompt", prompt), ("horizon", horizon), ("count_horizon", count_horizon)):
         if value is not None and value < 1:
             raise WorldloomError(f"{name} must be at least 1, found {value}.")
+    run = resolve(run)
     if not run.is_dir():
         raise WorldloomError(f"{run} is not a folder. Give the folder of a run, as written by `worldloom train`.")
     further, asked = find_probes(probes, full), _asked(probes)
@@ -157,12 +160,15 @@ def measure(
         raise WorldloomError(
             f"Nothing would use the extractor {extractor}: it takes one of the probes {', '.join(COMPARING)}."
         )
-    _check_folder(Path(out) if out is not None else run)
+    _check_folder(Path(out) if out is not None else run if shipped_name(run) is None else Path())
+    run = home(run, out)
     model = load_model(run, pick_device(device), kind=kind)
     model.require("decode")
     if not model.spec.images:
         raise WorldloomError(f"The model in {run} dreams {sorted(model.spec.shown)} and no picture to measure.")
     config = read_json(run / "config.json", sealed=True) if (run / "config.json").exists() else {}
+    if data is None:
+        collect_again(run, config, say)
     dataset, own, remarks = open_data(run, config, data)
     for remark in remarks:
         say(remark)
@@ -232,14 +238,13 @@ def measure(
     notes += [f"The distances do without the features of {name!r}. {why}" for name, why in left.items()]
     verdict = judge(figures, tracked.radius if tracked is not None and trusted else None)
 
-    described = describe_model(model)
-    sha256 = tensors_hash(model.state_dict(), {"model": described})
+    sha256 = model_hash(model)
     hashes = {"data": dataset.fingerprint, "checkpoint": sha256}
     figures = {name: dataclasses.replace(one, hashes=hashes | one.hashes) for name, one in figures.items()}
     report = Report(
         run=RunInfo(
             run.resolve().name,
-            described["family"],
+            describe_model(model)["family"],
             sha256,
             sum(p.numel() for p in model.parameters()),
             tuple(model.spec.given),

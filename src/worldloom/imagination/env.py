@@ -22,6 +22,7 @@ from worldloom.imagination.starts import load_starts
 from worldloom.models.saved import load_model
 from worldloom.nn.devices import place
 from worldloom.nn.noise import uniform
+from worldloom.shipped import resolve
 
 Obs: TypeAlias = np.ndarray | dict[str, np.ndarray]
 RewardFunction: TypeAlias = Callable[[Any, Any], Any]
@@ -48,9 +49,10 @@ class Dreams:
         if max_steps < 1:
             raise ContractError(f"max_steps must be at least 1, found {max_steps}.")
         if not isinstance(model, WorldModel):
-            if prompts is None and Path(model).is_dir():
-                prompts = model
-            model = load_model(Path(model), kind=kind)
+            run = resolve(model)
+            if prompts is None and run.is_dir():
+                prompts = run
+            model = load_model(run, kind=kind)
         if device is not None:
             model = place(model, device)
         if prompts is None:

@@ -25,7 +25,8 @@ from worldloom.contract import Segment, State, WorldloomError, WorldModel
 from worldloom.files import DamagedFileError, load_tensors, read_json, tensors_hash
 from worldloom.imagination.trust_motion import Motion
 from worldloom.imagination.trust_signals import FROM_STATE, PARTING, Familiar, Space, features_of, look
-from worldloom.models.saved import describe_model
+from worldloom.models.saved import model_hash
+from worldloom.shipped import resolve
 
 FORMAT, VERSION = "worldloom-trust", 2
 TRUST_FILE, TENSORS_FILE = "trust.json", "trust.safetensors"
@@ -280,8 +281,7 @@ class Trust:
         written = tuple(n for x in tensors.values() for n in (x.data_ptr(), 0 if x.is_inference() else x._version))
         seen, found = self.checked.get(model, ((), False))
         if seen != written:
-            digest = tensors_hash(tensors, {"model": describe_model(model)})
-            found = digest == self.contents.hashes.get("checkpoint")
+            found = model_hash(model) == self.contents.hashes.get("checkpoint")
             self.checked[model] = written, found
         if not found:
             raise TrustError(
@@ -306,11 +306,11 @@ def _strange(view: View, standard: np.ndarray, alarms: float) -> str:
 
 
 def load_trust(run: str | Path) -> Trust:
-    """Read the calibration in a run's (or a report's) folder.
+    """Read the calibration in a run's (or a report's) folder, or of a shipped model by its name.
 
     Raises :class:`TrustError` where there is none, and :class:`~worldloom.files.DamagedFileError` where it is damaged.
     """
-    folder = Path(run)
+    folder = resolve(run)
     file = folder / TRUST_FILE
     if not file.exists():
         raise TrustError(

@@ -12,13 +12,17 @@ from torch import Tensor
 
 from worldloom.configs import from_json, to_json
 from worldloom.contract import Spec, WorldloomError, WorldModel
-from worldloom.files import DamagedFileError, load_tensors, save_tensors
+from worldloom.files import DamagedFileError, load_tensors, save_tensors, tensors_hash
 from worldloom.models import FAMILIES, build, family, family_name
 from worldloom.models.checked import build_within
 from worldloom.models.own import config_class, construct
 from worldloom.nn.devices import place
+from worldloom.shipped import hidden_by, resolve
 
 MODEL_FILE = "model.safetensors"
+STORED = "stored"
+"""Field of the meta data: the kind of numbers, such as ``float16``, in which all weights were stored to be small. They
+are float32 when read."""
 
 
 def describe_model(model: WorldModel) -> dict[str, Any]:
@@ -40,6 +44,28 @@ def describe_model(model: WorldModel) -> dict[str, Any]:
     return {"family": name, "config": config, "spec": model.spec.to_json()}
 
 
+def model_hash(model: WorldModel) -> str:
+    """sha256 of the weights and of all that says what they are. Settings that stand at their defaults are left out, so
+    that one which a later version of the library adds leaves the hash as it was."""
+    described = describe_model(model)
+    if dataclasses.is_dataclass(model.config) and not isinstance(model.config, type):
+        described["config"] = _chosen(model.config)
+    return tensors_hash(model.state_dict(), {"model": described})
+
+
+def _chosen(config: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults, as JSON."""
+    found, plain = {}, to_json(config)
+    for field in dataclasses.fields(config):
+        value, default = getattr(config, field.name), field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if value != default:
+            nested = dataclasses.is_dataclass(value) and not isinstance(value, type)
+            found[field.name] = _chosen(value) if nested else plain[field.name]
+    return found
+
+
 def _own_name(kind: type[Any]) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
@@ -58,29 +84,34 @@ def save_model(path: Path, model: WorldModel, weights: dict[str, Tensor] | None 
 
 
 def read_model(path: str | Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
-    """The file, tensors and meta data of a model, unbuilt. ``path`` is the file or a run's folder; errors as in
+    """The file, tensors and meta data of a model, unbuilt. ``path`` and errors as in
     :func:`load_model`. ``meta["model"]`` is what :func:`describe_model` gave.
     """
-    path = Path(path)
+    path = resolve(path)
     file = path / MODEL_FILE if path.is_dir() else path
     if not file.exists():
         what = (
             "has no model.safetensors: it is not a run, or nothing was saved yet" if path.is_dir() else "does not exist"
         )
-        raise WorldloomError(f"{path} {what}. Give the folder of a run, as written by `worldloom train`.")
+        raise WorldloomError(
+            f"{path} {what}. Give the folder of a run, as written by `worldloom train`.{hidden_by(path)}"
+        )
     tensors, meta = load_tensors(file)
     stored = meta.get("model")
     if not isinstance(stored, dict) or not {"family", "spec", "config"} <= stored.keys():
         raise DamagedFileError(f"{file} holds tensors but no description of a model. Give the folder of a run.")
     if not isinstance(stored["family"], str) or not isinstance(stored["config"], (dict, type(None))):
         raise DamagedFileError(f"{file} describes its model in words that are not understood. Use another checkpoint.")
+    if STORED in meta:
+        tensors = {name: x.float() if x.is_floating_point() else x for name, x in tensors.items()}
     return file, tensors, meta
 
 
 def load_model(
     path: str | Path, device: str | torch.device = "cpu", *, kind: type[WorldModel] | None = None
 ) -> WorldModel:
-    """Read what :func:`save_model` wrote, in evaluation mode. ``path`` is the file or a run's folder.
+    """Read what :func:`save_model` wrote, in evaluation mode. ``path`` is the file, a run's folder, or the name of a
+    shipped model.
 
     kind: the class of a model that is not of a registered family: nothing that a file names is ever imported. It is
     built as ``kind(spec, config)``, where config is its ``Config`` if it has one, and otherwise what was stored, the

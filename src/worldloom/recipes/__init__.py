@@ -8,7 +8,7 @@ import importlib
 from worldloom.contract import WorldloomError
 from worldloom.recipes.base import CollectConfig, Recipe
 
-RECIPES = ("balls", "breakout", "lab", "phyworld", "recurrent", "sora")
+RECIPES = ("balls", "breakout", "duo", "lab", "phyworld", "recurrent", "sora")
 """Names of the recipes. Each is a module here with a function ``recipe()``."""
 
 

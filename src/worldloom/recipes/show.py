@@ -14,12 +14,13 @@ from torch import Tensor
 from worldloom.contract import Segment, Spec, WorldloomError, WorldModel, check_covers
 from worldloom.data import Dataset, Windows
 from worldloom.evaluation.datasets import open_data
-from worldloom.evaluation.exact import find_exact
+from worldloom.evaluation.exact import ExactWorld, find_exact
 from worldloom.files import read_json, sweep
 from worldloom.imagination.rollout import imagine
-from worldloom.imagination.starts import load_starts
+from worldloom.imagination.starts import load_starts_and_truth
 from worldloom.imagination.video import contact_sheet, side_by_side, write_image, write_video
 from worldloom.models.saved import load_model
+from worldloom.shipped import resolve, shipped_name
 from worldloom.training.devices import pick_device
 from worldloom.worlds import sample_action
 
@@ -48,6 +49,7 @@ def imagine_video(
             raise WorldloomError(f"--{name} must be at least 1, found {value}.")
     if start < 0:
         raise WorldloomError(f"--start must be 0 or more, found {start}.")
+    run = resolve(run)
     model = load_model(run, pick_device(device), kind=kind)
     if not model.spec.images:
         raise WorldloomError(f"The model in {run} dreams {sorted(model.spec.shown)} and no picture to show.")
@@ -60,22 +62,25 @@ def imagine_video(
     except WorldloomError as error:
         if data is not None:
             raise
-        yield f"Starting from the run's own starts: {error}"
+        if shipped_name(run) is None:
+            yield f"Starting from the run's own starts: {error}"
 
     if dataset is not None:
         check_covers(dataset.spec, model.spec, f"the dataset {dataset.path}")
     if dataset is None:
-        segment = load_starts(run)
+        segment, known = load_starts_and_truth(run)
         if start >= segment.batch:
             raise WorldloomError(f"The run holds {segment.batch} starts: give --start 0 to {segment.batch - 1}.")
         segment = segment.rows(slice(start, start + 1))
+        truth = {name: x[start] for name, x in known.items()}
     else:
         segment, truth = _held_out(dataset, start, prompt, frames)
     prompt = min(prompt, segment.length - 1)
     given = _actions(model.spec, segment, prompt, frames, actions, seed)
     recorded = segment.length - prompt if actions == "recorded" or model.spec.action is None else 0
     real = segment.obs[sensor][0].numpy()[: prompt + recorded]
-    real, whose = _continue(real, truth, dataset, sensor, prompt, frames, given)
+    info = config.get("data", {}) if dataset is None else dataset.info
+    real, whose = _continue(real, truth, find_exact(info), sensor, prompt, frames, given)
     dream = imagine(model, segment.time(slice(0, prompt)), given, frames, seed=seed)
     dreamed = dream.obs[sensor][0].cpu().numpy()
     both = side_by_side(real, dreamed, (whose, "dream"), prompt=prompt)
@@ -120,7 +125,7 @@ def _actions(spec: Spec, segment: Segment, prompt: int, frames: int, source: str
 def _continue(
     real: np.ndarray,
     truth: dict[str, np.ndarray],
-    dataset: Dataset | None,
+    world: ExactWorld | None,
     sensor: str,
     prompt: int,
     frames: int,
@@ -130,7 +135,6 @@ def _continue(
     missing = prompt + frames - len(real)
     if missing <= 0:
         return real[: prompt + frames], "recording"
-    world = find_exact(dataset.info) if dataset is not None else None
     if world is not None and {"position", "velocity", "radius"} <= truth.keys():
         from worldloom.worlds.balls import Balls
 

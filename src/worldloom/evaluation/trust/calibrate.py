@@ -31,7 +31,7 @@ from worldloom.imagination.trust import (
     unpack,
 )
 from worldloom.imagination.trust_signals import FROM_STATE, Familiar, features_after
-from worldloom.models.saved import describe_model
+from worldloom.models.saved import model_hash
 
 LEVEL = 0.9
 """Share of new dreams that shall stay under their bound."""
@@ -167,7 +167,7 @@ def _hashes(dreams: Dreams) -> dict[str, str]:
     if dreams.dataset is not None:
         found["data"] = dreams.dataset.fingerprint
     if dreams.model is not None:
-        found["checkpoint"] = tensors_hash(dreams.model.state_dict(), {"model": describe_model(dreams.model)})
+        found["checkpoint"] = model_hash(dreams.model)
     return found
 
 
