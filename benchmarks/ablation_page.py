@@ -49,22 +49,25 @@ def between_seeds(world: str, rows: Mapping[str, Any]) -> float | None:
 
 def compared(world: str, group: Mapping[str, Any], rows: Mapping[str, Any], how: str = "") -> dict[str, list[str]]:
     """Labels of a group's rows by what is known of them beside its first: ``better``, ``worse``, ``seeds`` (apart by
-    starts, but no more than two seeds are), ``alike``; all measured in the way ``how``."""
+    starts, but no more than two seeds are), ``alike``; all dreamed from in the way ``how``. Ways that the first does
+    not know are compared with its own."""
     found: dict[str, list[str]] = {"better": [], "worse": [], "seeds": [], "alike": []}
     first, *others = group["rows"]
     noise = between_seeds(world, rows)
     if not _has(rows, first, how):
         return found
-    mine = rows[first]["figures"][how][DECIDES[world]]
+    mine = rows[first]["figures"][how]
     for name in others:
-        if not _has(rows, name, how):
-            continue
-        value = rows[name]["figures"][how][DECIDES[world]]
-        side = better(world, value, mine)
-        kind = {1: "better", -1: "worse", 0: "alike"}[side]
-        if side and noise is not None and distance(world, value, mine) <= noise:
-            kind = "seeds"
-        found[kind].append(f"{group['rows'][name]} ({plain_spread(value)})")
+        for way, figures in rows.get(name, {"figures": {}})["figures"].items():
+            if way != how and (how or way in rows[first]["figures"]):
+                continue
+            value = figures[DECIDES[world]]
+            side = better(world, value, mine[DECIDES[world]])
+            kind = {1: "better", -1: "worse", 0: "alike"}[side]
+            if side and noise is not None and distance(world, value, mine[DECIDES[world]]) <= noise:
+                kind = "seeds"
+            label = f"{group['rows'][name]}{f', {way}' if way != how else ''}"
+            found[kind].append(f"{label} ({plain_spread(value)})")
     return found
 
 
@@ -125,8 +128,12 @@ def head(world: str, horizons: Sequence[int]) -> list[str]:
 def block(world: str, group: Mapping[str, Any], rows: Mapping[str, Any], horizons: Sequence[int]) -> list[str]:
     """A group's table on one world; empty where none of it is measured."""
     lines = []
+    first = rows.get(next(iter(group["rows"])), {"figures": {}})["figures"]
+    shared = {"", *ways(group, rows)}
     for name, label in group["rows"].items():
         for how, found in rows.get(name, {"figures": {}})["figures"].items():
+            if how in first and how not in shared:
+                continue  # a way of the first row that belongs to another group
             cost = ("", "") if how else (f"{rows[name]['parameters']:,}", f"{rows[name]['seconds_a_step']:.2f}")
             lines.append((f"{label}{f', {how}' if how else ''}", *cost, *cells(world, found, horizons)))
     if not lines:
@@ -187,7 +194,7 @@ def page(result: Mapping[str, Any]) -> str:
     lines = [
         "# Ablation: what a small diffusion world model owes to what",
         "",
-        "Small trainings, alike in all but one thing: same data, same batches in the same order, same number of steps, "
+        "Small trainings, alike in all but one thing: same data, same seed of the batches, same number of steps, "
         "same held-out starts. Equal in steps, not in time: seconds a step stand beside. Written by `python -m "
         "benchmarks ablation`: no figure and no verdict here is typed. Raw: "
         "[results/ablation.json](results/ablation.json).",

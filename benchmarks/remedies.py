@@ -39,7 +39,7 @@ PROMPT, FRAMES, STARTS, BATCH = 8, 1000, 32, 16
 HORIZONS = (50, 200, 1000)
 SPAN = 50
 """Frames up to a horizon over which is measured what does not saturate."""
-ROUNDS, TIMED = 5, 2
+ROUNDS, TIMED = 3, 2
 """Of the timing: rounds in which all ways take turns, and chunks of frames dreamed in each."""
 FILL_STEPS = 4
 """Denoising steps of each frame with keyframes."""

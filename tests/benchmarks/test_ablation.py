@@ -118,6 +118,17 @@ def test_ways_of_dreaming_are_compared_with_their_like_alone():
     assert "It is beaten" in said[1]
 
 
+def test_a_way_that_only_another_row_knows_is_compared_with_the_first():
+    table = rows(1.0)
+    table["base"]["figures"]["4 steps"] = measured(3.0)["figures"][""]
+    table["flow"]["figures"]["told 0.1"] = measured(0.5)["figures"][""]
+    found = ablation_page.compared("balls", GROUP, table)
+    assert found["better"] == ["flow, told 0.1 (0.5 (0.4 to 0.6))"]
+    shown = "".join(ablation_page.block("balls", GROUP, table, (1, 5, 10, 20)))
+    assert "flow, told 0.1" in shown
+    assert "4 steps" not in shown
+
+
 def result(worlds):
     groups = {g: {"title": title, "rows": names} for g, (title, names) in ablation.GROUPS.items()}
     return {
