@@ -1,8 +1,8 @@
 """`python -m benchmarks [NAME ...]`: run them and write docs/results/benchmarks.json and .md.
 
 `python -m benchmarks tracker` is apart: no speed but errors, with a page of its own. So are `python -m benchmarks
-exercises`, `ablation` and `checkpoints`, which train what they measure, and `python -m benchmarks sora RUN` and
-`remedies RUN`; these have options of their own.
+exercises`, `ablation` and `checkpoints`, which train what they measure, and `python -m benchmarks sora RUN`,
+`remedies RUN` and `speed RUN`; these have options of their own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 
 from worldloom.files import write_atomic, write_json
 
-NAMES = ("startup", "balls", "data", "importing", "dream")
+NAMES = ("startup", "balls", "data", "importing", "dream", "learning")
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     if sys.argv[1:2] in (["exercises"], ["sora"], ["checkpoints"]):
         importlib.import_module(f"benchmarks.{sys.argv[1]}.command").main(sys.argv[2:])
         return
-    if sys.argv[1:2] in (["remedies"], ["ablation"]):
+    if sys.argv[1:2] in (["remedies"], ["ablation"], ["speed"]):
         importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
         return
     torch.set_num_threads(2)
