@@ -43,7 +43,8 @@ def turned_product(
     cos, sin = angle.cos().to(q.dtype), angle.sin().to(q.dtype)
     a, b = q[:, :, None].chunk(2, -1)
     c, d = k[:, None].chunk(2, -1)
-    return ((a * c + b * d) * cos - (b * c - a * d) * sin).sum(-1)
+    turned = torch.addcmul(c * cos, d, sin), torch.addcmul(d * cos, c, -sin)
+    return torch.addcmul(a * turned[0], b, turned[1]).sum(-1)
 
 
 def unit(x: Tensor) -> Tensor:
@@ -111,14 +112,19 @@ class Memory(nn.Module):
         turned = self.head // 4  # these entries tell when, the others what
         when = turned_product(q[..., :turned], k[..., :turned], behind)
         when = when.masked_fill(~allowed[..., None, None], -torch.inf)
+        none_k, none_v = self.nothing.to(x.dtype).unflatten(-1, (self.heads, self.head)).unbind(0)
+        what_q, what_k, what_none = q[..., turned:], k[..., turned:], unit(none_k)[..., turned:]
+        if t == 1:  # as in dreams: so little is multiplied that nothing is worth being moved for it
+            score = (what_q * what_k).sum(-1) + when[:, 0]
+            score = torch.cat([(what_q * what_none).sum(-1), score], 1) / self.head**0.5  # (B, 1 + M, cells, heads)
+            share = score.softmax(1)[..., None].to(v.dtype)
+            out = torch.addcmul((share[:, 1:] * v).sum(1), share[:, 0], none_v)
+            return self.out(out.reshape(n, h, w, d))
         when = F.pad(when.permute(0, 3, 4, 1, 2), (1, 0)) / self.head**0.5  # (B, cells, heads, T, 1 + M)
-        none_k, none_v = (
-            self.nothing.to(x.dtype).unflatten(-1, (self.heads, self.head)).expand(b, h * w, 2, -1, -1).unbind(2)
-        )
-        q, k, v = (y.permute(0, 2, 3, 1, 4) for y in (q, k, v))  # (B, cells, heads, T or M, head)
-        k = torch.cat([unit(none_k)[..., None, :], k], -2)[..., turned:]
-        v = torch.cat([none_v[..., None, :], v], -2)
-        out = F.scaled_dot_product_attention(q[..., turned:], k, v, when.to(q.dtype), scale=self.head**-0.5)
+        what_q, what_k, v = (y.permute(0, 2, 3, 1, 4) for y in (what_q, what_k, v))  # (B, cells, heads, T or M, head)
+        what_k = torch.cat([what_none[:, None].expand(b, h * w, -1, -1, -1), what_k], -2)
+        v = torch.cat([none_v[:, None].expand(b, h * w, -1, -1, -1), v], -2)
+        out = F.scaled_dot_product_attention(what_q, what_k, v, when.to(q.dtype), scale=self.head**-0.5)
         return self.out(out.permute(0, 3, 1, 2, 4).reshape(n, h, w, d))
 
 
