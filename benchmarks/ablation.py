@@ -16,19 +16,20 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
 from benchmarks.__main__ import RESULTS
-from benchmarks.ablation_page import figures, page
+from benchmarks.ablation_page import DECIDED_AT, figures, page
 from benchmarks.trust import dreamed, open_run
 from worldloom.configs import to_json
 from worldloom.data import Dataset
-from worldloom.evaluation.figures import picture_figures, track
+from worldloom.evaluation.figures import PSNR_CAP, picture_figures, track
 from worldloom.evaluation.heldout import HeldOut, draw
+from worldloom.evaluation.metrics import psnr
 from worldloom.evaluation.probes import Dreams
 from worldloom.evaluation.probes.actions_gain import action_gain
 from worldloom.evaluation.probes.counterfactual import counterfactual
@@ -155,8 +156,13 @@ def three(figure: Figure, h: int | None = None) -> list[float | None]:
     return [value, *(interval or (None, None))]
 
 
-def of_balls(dreams: Dreams) -> dict[str, list[float | None]]:
-    """Median position error by horizon, the push's direction, and what foretells without a model."""
+Measured: TypeAlias = tuple[dict[str, list[float | None]], np.ndarray]
+"""Figures, each with its interval, and (n,) of every start the value that a verdict goes by."""
+
+
+def of_balls(dreams: Dreams) -> Measured:
+    """Median position error by horizon, the push's direction, and what foretells without a model; of every start the
+    mean error of its balls."""
     shown, real, dream = (x[dreams.camera] for x in (dreams.shown, dreams.real, dreams.dreamed))
     position = np.concatenate([dreams.truth_shown["position"], dreams.truth["position"]], 1)
     seen = track(shown, real, dream, position)
@@ -170,32 +176,36 @@ def of_balls(dreams: Dreams) -> dict[str, list[float | None]]:
         for h in HORIZONS["balls"]:
             out[f"{name} {h}"] = [float(x[h - 1]) for x in (np.median(flat, 0), low, high)]
     out["push_right"] = three(counterfactual.run(dreams)["sign_right"])
-    return out
+    return out, seen.error[:, DECIDED_AT["balls"] - 1].mean(1)
 
 
-def of_breakout(dreams: Dreams) -> dict[str, list[float | None]]:
-    """PSNR over copying the last frame, and what the true actions are worth."""
+def of_breakout(dreams: Dreams) -> Measured:
+    """PSNR over copying the last frame, and what the true actions are worth; of every start the former."""
     real, dream, shown = (torch.from_numpy(np.array(x[dreams.camera])) for x in (
         dreams.real, dreams.dreamed, dreams.shown
     ))  # fmt: skip
-    gain = picture_figures(real, dream, shown[:, -1], dreams.episodes, dreams.seed)["psnr_gain_db"]
+    last = shown[:, -1]
+    gain = picture_figures(real, dream, last, dreams.episodes, dreams.seed)["psnr_gain_db"]
     worth = action_gain.run(dreams)["psnr_db"]
     out = {f"gain_db {h}": three(gain, h) for h in HORIZONS["breakout"]}
-    return out | {f"actions_db {h}": three(worth, h) for h in HORIZONS["breakout"]}
+    at = DECIDED_AT["breakout"] - 1
+    each = psnr(real[:, at], dream[:, at], PSNR_CAP) - psnr(real[:, at], last, PSNR_CAP)
+    return out | {f"actions_db {h}": three(worth, h) for h in HORIZONS["breakout"]}, each.cpu().double().numpy()
 
 
-MEASURES: dict[str, Callable[[Dreams], dict[str, list[float | None]]]] = {"balls": of_balls, "breakout": of_breakout}
+MEASURES: dict[str, Callable[[Dreams], Measured]] = {"balls": of_balls, "breakout": of_breakout}
 
 
 def measure(run: Path, world: str, row: Row, starts: int) -> dict[str, Any]:
     """A trained row's figures, by how it is dreamed from (the empty name: as it was trained to)."""
     context = open_run(run)
     held: HeldOut = draw(context["dataset"], starts, PROMPT, max(HORIZONS[world]), 0, SEED)
-    out = {}
+    found, each = {}, {}
     for label, settings in {"": {}, **row.otherwise}.items():
         one = {**context, "model": otherwise(context["model"], **settings)}
-        out[label] = MEASURES[world](dreamed(one, held, SEED))
-    return {"figures": out, "starts": len(held.episodes), "episodes": len(np.unique(held.episodes))}
+        found[label], values = MEASURES[world](dreamed(one, held, SEED))
+        each[label] = [float(x) for x in values]
+    return {"figures": found, "each": each, "episodes": held.episodes.tolist()}
 
 
 # ------------------------------------------------------------------------------------ the rows

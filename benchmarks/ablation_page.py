@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.exercises.page import apart, number, table
-from benchmarks.remedies_page import plain_spread, share
+import numpy as np
+
+from benchmarks.exercises.page import number, table
+from benchmarks.remedies_page import plain_spread, share, side
+from worldloom.evaluation.statistics import bootstrap
 
 Row = Sequence[float | None]
 
@@ -15,36 +17,45 @@ WORLDS = {
     "balls": "two balls with pushes and gravity",
     "breakout": "Breakout",
 }
+DECIDED_AT = {"balls": 10, "breakout": 5}
+"""Frames ahead at which a world's verdict is given ..."""
 DECIDES = {"balls": "error_px 10", "breakout": "gain_db 5"}
-"""The figure that a world's verdict goes by ..."""
+"""... the figure there ..."""
 SAID = {"balls": "median position error 10 frames ahead, px", "breakout": "PSNR over copying 5 frames ahead, dB"}
 """... and how it is called."""
-LOWER = {"balls": True, "breakout": False}
+LEAST_PX = 0.02
+"""px; what is nearer than this is as good: the tracker's own error is of that size."""
 
 
-def better(world: str, a: Row, b: Row) -> int:
-    """1 where ``a`` is better than ``b`` with its whole interval, -1 where worse, 0 where they overlap."""
-    if None in (*a, *b):
-        return 0
-    side = apart([x for x in a if x is not None], [x for x in b if x is not None])
-    return -side if LOWER[world] else side
+def gain(world: str, a: Mapping[str, Any], b: Mapping[str, Any], way: str = "", how: str = "") -> list[float | None]:
+    """By how much ``a``, dreamed from in its ``way``, is better than ``b`` in the way ``how``: [value, low, high].
+
+    Start by start, so that hard starts do not hide it; whole episodes are drawn anew. Of an error the mean logarithm of
+    the ratio, of dB the mean difference.
+    """
+    x, y = np.array(a["each"][way]), np.array(b["each"][how])
+    if world == "balls":
+        x, y = -np.log(np.maximum(x, LEAST_PX)), -np.log(np.maximum(y, LEAST_PX))
+    low, high = bootstrap(x - y, np.array(a["episodes"]), "mean", seed=0)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return [float((x - y).mean()), None, None]
+    return [float((x - y).mean()), float(low), float(high)]
 
 
-def distance(world: str, a: Row, b: Row) -> float:
-    """How far two values lie apart: for an error the logarithm of their ratio, for dB the difference."""
-    x, y = a[0], b[0]
-    if x is None or y is None:
-        return math.nan
-    return abs(math.log(max(x, 1e-9) / max(y, 1e-9))) if LOWER[world] else abs(x - y)
+def in_words(world: str, found: Sequence[float | None]) -> str:
+    """Such a gain, as a reader takes it: how many times the error, or how many dB more."""
+    if world == "balls":
+        turned = [None if x is None else float(np.exp(-x)) for x in (found[0], found[2], found[1])]
+        return f"{plain_spread(turned)} times the error"
+    return f"{plain_spread(found)} dB more"
 
 
 def between_seeds(world: str, rows: Mapping[str, Any]) -> float | None:
-    """How far two trainings lie apart that differ in nothing but the seed."""
-    pair = [rows.get(name) for name in ("base", "base, another seed")]
-    if pair[0] is None or pair[1] is None:
+    """How far two trainings lie apart that differ in nothing but the seed; None unless both are there."""
+    if not {"base", "base, another seed"} <= set(rows):
         return None
-    found = distance(world, *(row["figures"][""][DECIDES[world]] for row in pair if row is not None))
-    return None if math.isnan(found) else found
+    found = gain(world, rows["base, another seed"], rows["base"])[0]
+    return None if found is None else abs(found)
 
 
 def compared(world: str, group: Mapping[str, Any], rows: Mapping[str, Any], how: str = "") -> dict[str, list[str]]:
@@ -56,18 +67,16 @@ def compared(world: str, group: Mapping[str, Any], rows: Mapping[str, Any], how:
     noise = between_seeds(world, rows)
     if not _has(rows, first, how):
         return found
-    mine = rows[first]["figures"][how]
     for name in others:
         for way, figures in rows.get(name, {"figures": {}})["figures"].items():
             if way != how and (how or way in rows[first]["figures"]):
                 continue
-            value = figures[DECIDES[world]]
-            side = better(world, value, mine[DECIDES[world]])
-            kind = {1: "better", -1: "worse", 0: "alike"}[side]
-            if side and noise is not None and distance(world, value, mine[DECIDES[world]]) <= noise:
+            more = gain(world, rows[name], rows[first], way, how)
+            kind = {1: "better", -1: "worse", 0: "alike"}[side(more)]
+            if side(more) and noise is not None and abs(more[0] or 0.0) <= noise:
                 kind = "seeds"
             label = f"{group['rows'][name]}{f', {way}' if way != how else ''}"
-            found[kind].append(f"{label} ({plain_spread(value)})")
+            found[kind].append(f"{label} ({plain_spread(figures[DECIDES[world]])}; {in_words(world, more)})")
     return found
 
 
@@ -96,12 +105,11 @@ def verdict(world: str, name: str, group: Mapping[str, Any], rows: Mapping[str, 
         aim = f"{WORLDS[world]}{f', {how}' if how else ''}"
         end = "nothing here is shown to beat it" if not found["better"] else "it is beaten"
         if name == "seed":
-            others = {n: rows[n]["figures"][how][DECIDES[world]] for n in list(group["rows"])[1:] if _has(rows, n, how)}
-            parts = [f"{group['rows'][n]}: {plain_spread(value)}" for n, value in others.items()]
-            alike = all(better(world, value, mine) == 0 for value in others.values())
+            more = [gain(world, rows[n], rows[first], how, how) for n in list(group["rows"])[1:] if _has(rows, n, how)]
+            parts = [f"another seed has {in_words(world, one)}" for one in more]
             end = (
-                "the intervals of two trainings overlap"
-                if alike
+                "two trainings are not told apart"
+                if all(side(one) == 0 for one in more)
                 else "two trainings of one setting are told apart by their starts, so intervals are not all"
             )
         out.append(
@@ -159,7 +167,8 @@ def how_measured(result: Mapping[str, Any]) -> str:
     for world, rows in result["worlds"].items():
         if rows:
             one = next(iter(rows.values()))
-            parts.append(f"{one['starts']} starts in {one['episodes']} episodes of {WORLDS[world]}")
+            count = len(set(one["episodes"]))
+            parts.append(f"{len(one['episodes'])} starts in {count} episodes of {WORLDS[world]}")
     base = result["base"]
     threads = {row["threads"] for rows in result["worlds"].values() for row in rows.values()}
     return (
@@ -201,10 +210,11 @@ def page(result: Mapping[str, Any]) -> str:
         "",
         how_measured(result),
         "",
-        "Verdicts: *surely* means that the intervals of 95 % do not overlap, and that the two lie farther apart than "
-        "two trainings of one setting with different seeds. There are but two such seeds, and one of every other row: "
-        "small differences may be chance all the same. And so short a training says which setting learns fast, not "
-        "which would be best in the end.",
+        "Verdicts compare start by start. *Surely* means that the interval of 95 % of the difference (of an error: of "
+        "the mean ratio) leaves out none at all, and that the two lie farther apart than two trainings of one setting "
+        "with different seeds. There are but two such seeds, and one of every other row: small differences may be "
+        "chance all the same. And so short a training says which setting learns fast, not which would be best in the "
+        "end.",
         "",
         *missing(result),
         *without_model(result["worlds"].get("balls", {}), result["horizons"]["balls"]),
