@@ -23,6 +23,8 @@ DECIDES = {"balls": "error_px 10", "breakout": "gain_db 5"}
 """... the figure there ..."""
 SAID = {"balls": "median position error 10 frames ahead, px", "breakout": "PSNR over copying 5 frames ahead, dB"}
 """... and how it is called."""
+BEYOND = 2.0
+"""Times the difference between two seeds, which one pair tells but roughly, that a difference must exceed."""
 LEAST_PX = 0.02
 """px; what is nearer than this is as good: the tracker's own error is of that size."""
 
@@ -60,8 +62,8 @@ def between_seeds(world: str, rows: Mapping[str, Any]) -> float | None:
 
 def compared(world: str, group: Mapping[str, Any], rows: Mapping[str, Any], how: str = "") -> dict[str, list[str]]:
     """Labels of a group's rows by what is known of them beside its first: ``better``, ``worse``, ``seeds`` (apart by
-    starts, but no more than two seeds are), ``alike``; all dreamed from in the way ``how``. Ways that the first does
-    not know are compared with its own."""
+    starts, but hardly more than two seeds are), ``alike``; all dreamed from in the way ``how``. Ways that the first
+    does not know are compared with its own."""
     found: dict[str, list[str]] = {"better": [], "worse": [], "seeds": [], "alike": []}
     first, *others = group["rows"]
     noise = between_seeds(world, rows)
@@ -73,7 +75,7 @@ def compared(world: str, group: Mapping[str, Any], rows: Mapping[str, Any], how:
                 continue
             more = gain(world, rows[name], rows[first], way, how)
             kind = {1: "better", -1: "worse", 0: "alike"}[side(more)]
-            if side(more) and noise is not None and abs(more[0] or 0.0) <= noise:
+            if side(more) and noise is not None and abs(more[0] or 0.0) <= BEYOND * noise:
                 kind = "seeds"
             label = f"{group['rows'][name]}{f', {way}' if way != how else ''}"
             found[kind].append(f"{label} ({plain_spread(figures[DECIDES[world]])}; {in_words(world, more)})")
@@ -95,7 +97,7 @@ def verdict(world: str, name: str, group: Mapping[str, Any], rows: Mapping[str, 
     out = []
     words = {
         "better": "surely better", "worse": "surely worse", "alike": "not told apart from it",
-        "seeds": "apart from it by its starts, but by no more than two seeds of one setting are",
+        "seeds": f"apart from it by its starts, but by no more than {BEYOND:g} times what parts two seeds",
     }  # fmt: skip
     first = next(iter(group["rows"]))
     for how in ways(group, rows):
@@ -144,7 +146,7 @@ def block(world: str, group: Mapping[str, Any], rows: Mapping[str, Any], horizon
                 continue  # a way of the first row that belongs to another group
             cost = ("", "") if how else (f"{rows[name]['parameters']:,}", f"{rows[name]['seconds_a_step']:.2f}")
             lines.append((f"{label}{f', {how}' if how else ''}", *cost, *cells(world, found, horizons)))
-    if not lines:
+    if len(lines) < 2:
         return []
     title = WORLDS[world]
     return [f"*{title[0].upper()}{title[1:]}*", "",
@@ -211,8 +213,9 @@ def page(result: Mapping[str, Any]) -> str:
         how_measured(result),
         "",
         "Verdicts compare start by start. *Surely* means that the interval of 95 % of the difference (of an error: of "
-        "the mean ratio) leaves out none at all, and that the two lie farther apart than two trainings of one setting "
-        "with different seeds. There are but two such seeds, and one of every other row: small differences may be "
+        "the mean ratio) leaves out none at all, and that the two lie more than "
+        f"{BEYOND:g} times as far apart as two trainings of one setting with different seeds. There are but two such "
+        "seeds, and one of every other row: small differences may be "
         "chance all the same. And so short a training says which setting learns fast, not which would be best in the "
         "end.",
         "",
