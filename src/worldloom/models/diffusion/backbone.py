@@ -228,7 +228,7 @@ class Backbone(nn.Module):
     ) -> Float[Tensor, "n d_fine h w"]:
         """The neighbours' half of the stem: (N, neighbours·C, H, W), oldest first, and the frame's own maps."""
         stacked = shown if maps is None else torch.cat([shown, maps], 1)
-        return self.past(F.pixel_unshuffle(stacked.to(self.dtype), self.config.fold))
+        return folded(self.past, stacked.to(self.dtype))
 
     def remember(
         self, shown: Float[Tensor, "n c H W"], note: Float[Tensor, "n condition"]
@@ -237,7 +237,7 @@ class Backbone(nn.Module):
 
         note: how clearly the frame is seen, and what led to it.
         """
-        x = self.see(F.pixel_unshuffle(shown.to(self.dtype), 2 * self.config.fold))
+        x = folded(self.see, shown.to(self.dtype))
         x = x + self.note(note.to(self.dtype))[:, :, None, None].to(x.dtype)
         x = (x + self.mix(x)).flatten(2).transpose(1, 2)
         return [layer.memory.keys(x) for layer in self.attend]  # type: ignore[operator, union-attr]
@@ -245,7 +245,7 @@ class Backbone(nn.Module):
     def trunk(self, noisy: Tensor, around: Around, cond: Tensor) -> tuple[Tensor, Tensor]:
         """(fine, coarse) features of frames (N, C, H, W) in their surroundings."""
         cond = cond.to(self.dtype)
-        x = around.stem + self.noisy(F.pixel_unshuffle(noisy.to(self.dtype), self.config.fold))
+        x = around.stem + folded(self.noisy, noisy.to(self.dtype))
         for block in self.enter:
             x = block(x, cond)
         deep = self.down(x)
@@ -263,6 +263,14 @@ class Backbone(nn.Module):
         for block in self.leave:
             x = block(x, cond)
         return F.pixel_shuffle(self.out(F.silu(self.norm(x))), self.config.fold)
+
+
+def folded(layer: nn.Conv2d, x: Float[Tensor, "n c H W"]) -> Float[Tensor, "n d h w"]:
+    """A 1×1 convolution of folded pixels (``pixel_unshuffle``), done as one of the pixels themselves whose kernel and
+    stride are the fold: frames need not be rearranged."""
+    fold = math.isqrt(layer.in_channels // x.shape[1])
+    kernel = layer.weight.reshape(layer.out_channels, x.shape[1], fold, fold)
+    return F.conv2d(x, kernel.contiguous(memory_format=torch.channels_last), layer.bias, stride=fold)
 
 
 def fourier(level: Float[Tensor, " rows"], size: int) -> Float[Tensor, "rows size"]:
