@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.__main__ import RESULTS
 from benchmarks.speed_page import figures, page
@@ -181,25 +181,15 @@ def state_bytes(state: State) -> int:
 
 def work(model: WorldModel) -> dict[str, int]:
     """Multiplications of a frame of one dream, by kind of layer. (Those between queries and keys are not counted.)"""
-    done = {"Linear": 0, "Conv2d": 0}
-
-    def note(layer: nn.Module, _: Any, out: torch.Tensor) -> None:
-        if isinstance(layer, nn.Conv2d):
-            done["Conv2d"] += out.numel() * layer.weight[0].numel()
-        elif isinstance(layer, nn.Linear):
-            done["Linear"] += out.numel() * layer.in_features
-
-    hooks = [layer.register_forward_hook(note) for layer in model.modules()]
-    with torch.inference_mode():
+    with torch.no_grad():
         state = model.start(1, 0, _empty_once(model.spec))
         control = {n: c.null(1) for n, c in model.spec.given.items() if c.per == "frame"}
         obs = {n: torch.zeros(1, *s.shape, dtype=s.dtype) for n, s in model.spec.shown.items()}
         state = model.observe(state, obs, control or None)
-        done.update(dict.fromkeys(done, 0))
-        model.step(state, control or None)
-    for hook in hooks:
-        hook.remove()
-    return done
+        with FlopCounterMode(display=False) as counted:
+            model.step(state, control or None)
+    by_kind = {str(kind).split(".")[-1]: n // 2 for kind, n in counted.get_flop_counts()["Global"].items()}
+    return {"Linear": by_kind.get("mm", 0) + by_kind.get("addmm", 0), "Conv2d": by_kind.get("convolution", 0)}
 
 
 def _empty_once(spec: Spec) -> dict[str, torch.Tensor] | None:
