@@ -25,10 +25,8 @@ def test_a_step_sees_its_clean_past_told_as_noisy(memory: int) -> None:
     dreamed = play(model, clip, SEEN)[0][:, SEEN]
     slow = Clip([], [], model.conditions(clip.control))
     for frame in floats(clip).unbind(1):
-        model.show(slow, frame, torch.full((2,), 0.7))
-    starts = torch.zeros_like(clip.first)
-    starts[:, 0] = True
-    around = model.around(slow, [SEEN], reachable(clip.first, clip.valid)[:, [SEEN]], starts)
+        model.show(slow, 0.7 * frame, torch.full((2,), 0.7))
+    around = model.around(slow, [SEEN], reachable(clip.first, clip.valid)[:, [SEEN]], clip.first)
     with torch.inference_mode():
         expected = model.tidy(model.denoise(torch.zeros_like(slow.shown[0]), torch.zeros(2), around))
     torch.testing.assert_close(dreamed, (expected + 1) / 2, atol=1e-5, rtol=0)

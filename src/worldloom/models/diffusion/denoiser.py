@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -18,7 +18,7 @@ from worldloom.models.diffusion.backbone import Around, Backbone, Recall, fourie
 from worldloom.models.diffusion.clip import Clip, Neighbours, pad_to
 from worldloom.models.diffusion.conditions import Conditions
 from worldloom.models.diffusion.config import DiffusionConfig
-from worldloom.models.diffusion.flow import shown_to_denoise, to_clean
+from worldloom.models.diffusion.flow import shown_to_denoise, to_clean, visible
 from worldloom.nn.conv import quarters
 from worldloom.tokenizers.continuous import Continuous
 
@@ -145,26 +145,41 @@ class Denoiser(WorldModel):
         """Mean squared difference of frames (N, C, H, W), padding left out."""
         return (self.crop(a - b) ** 2).mean((1, 2, 3))
 
-    def show(self, clip: Clip, frame: Tensor, told: Tensor, at: int | None = None) -> None:
-        """Add a frame (B, C, H, W) to a clip at its end, or exchange the one ``at`` an index."""
+    def clip(
+        self,
+        frames: Float[Tensor, "b t c h w"],
+        levels: Float[Tensor, "b t"],
+        control: Mapping[str, Tensor],
+        hidden: Collection[str] = (),
+        keep: Mapping[str, Tensor] | None = None,
+    ) -> Clip:
+        """A clip of frames as noisy as their levels say. ``hidden``, ``keep``: see :class:`Conditions`."""
+        clip = Clip([], [], self.conditions(control, hidden, keep))
+        for frame, level in zip(frames.unbind(1), levels.unbind(1), strict=True):
+            self.show(clip, frame, level)
+        return clip
+
+    def show(self, clip: Clip, frame: Tensor, level: Tensor, at: int | None = None) -> None:
+        """Add a frame x_t (B, C, H, W) at its level (B,) to a clip at its end, or exchange the one ``at`` an index."""
         i = clip.length if at is None else at
+        shown = visible(frame, level)
         keys = []
         if self.heard is not None:
-            note = self.heard(told[:, None])
+            note = self.heard(level[:, None])
             note = note if clip.given.noted is None else note + clip.given.noted[:, i]
-            keys = self.net.remember(frame, note)
+            keys = self.net.remember(shown, note)
         if at is None:
-            clip.shown.append(frame)
-            clip.told.append(told)
+            clip.shown.append(shown)
+            clip.told.append(level)
             clip.keys.append(keys)
         else:
-            clip.shown[i], clip.told[i], clip.keys[i] = frame, told, keys
+            clip.shown[i], clip.told[i], clip.keys[i] = shown, level, keys
 
     def around(
-        self, clip: Clip, targets: Sequence[int], reach: Bool[Tensor, "b n t"], starts: Bool[Tensor, "b t"]
+        self, clip: Clip, targets: Sequence[int], reach: Bool[Tensor, "b n t"], first: Bool[Tensor, "b t"]
     ) -> Around:
         """The surroundings of n target frames of each row, (B·n) rows. ``reach``: which frames each may see;
-        ``starts``: (B, T) frames that begin an episode."""
+        ``first``: (B, T) frames that begin an episode."""
         stacked, told, vectors = self.neighbours.gather(clip, targets, reach)
         n, given = len(targets), clip.given
         maps = None if given.maps is None else given.maps[:, list(targets)].flatten(0, 1)
@@ -172,7 +187,7 @@ class Denoiser(WorldModel):
         recall = None
         if self.config.memory:
             recall = ring.recall_clip(
-                clip.keys, targets, reach, starts, self.config.memory, self.config.sink, self.config.retrieve
+                clip.keys, targets, reach, first, self.config.memory, self.config.sink, self.config.retrieve
             )
         text = given.text
         if text is not None:

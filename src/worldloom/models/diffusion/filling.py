@@ -11,7 +11,6 @@ from torch import Tensor
 
 from worldloom.contract import ContractError, Segment, UnsupportedError, row_keys
 from worldloom.models.diffusion.clip import Clip, reachable
-from worldloom.models.diffusion.flow import visible
 from worldloom.models.diffusion.sampling import guided, walk
 from worldloom.nn import noise, tables
 
@@ -67,8 +66,6 @@ def fill(model: Diffusion, segment: Segment, known: Bool[Tensor, "b t"], seed: i
     x = torch.where(known[..., None, None, None], truth, torch.stack(drawn, 1))
     both = torch.full((b,), both_ways, device=model.device)
     reach = reachable(segment.first, segment.valid, both)
-    starts = segment.first.clone()
-    starts[:, 0] = True
     clips = {
         hidden: Clip([], [], model.conditions(segment.control, () if hidden is None else (hidden,)))
         for hidden in (None, *cfg.guidance)
@@ -83,11 +80,10 @@ def fill(model: Diffusion, segment: Segment, known: Bool[Tensor, "b t"], seed: i
             for i, frame in enumerate(frames):
                 if i < len(old) and old[i] is frame:
                     continue
-                told = times[:, i]
-                model.show(clip, visible(frame, told), told, i if i < len(old) else None)
+                model.show(clip, frame, times[:, i], i if i < len(old) else None)
             held[hidden] = list(frames)
             seen = reach[:, moving] & (hidden != "history")
-            around = model.around(clip, moving, seen, starts)
+            around = model.around(clip, moving, seen, segment.first)
             noisy = torch.stack([frames[i] for i in moving], 1)
             return model.denoise(noisy.flatten(0, 1), times[:, moving].flatten(), around, span)
 

@@ -21,10 +21,11 @@ from worldloom.contract import (
 from worldloom.models.adopt import Get, by_entry
 from worldloom.models.diffusion import ring
 from worldloom.models.diffusion.backbone import Around
-from worldloom.models.diffusion.clip import Clip, reachable
+from worldloom.models.diffusion.clip import reachable
 from worldloom.models.diffusion.config import DiffusionConfig
 from worldloom.models.diffusion.denoiser import Denoiser
 from worldloom.models.diffusion.filling import fill
+from worldloom.models.diffusion.flow import as_level, visible
 from worldloom.models.diffusion.sampling import guided, walk
 from worldloom.models.diffusion.shortcut import shortcut_clips
 from worldloom.models.diffusion.training import next_frames, whole_clips
@@ -127,15 +128,12 @@ class Diffusion(Denoiser):
         b, length = segment.first.shape
         targets = range(max(0, length - self.config.targets), length)
         truth = self.enter(segment)
-        clip = Clip([], [], self.conditions(segment.control))
-        ones = torch.ones(b, device=truth.device)
-        for i in range(length):
-            self.show(clip, truth[:, i], ones)
-        starts = segment.first.clone()
-        starts[:, 0] = True
+        clip = self.clip(truth, torch.ones(b, length, device=truth.device), segment.control)
         reach = reachable(segment.first, segment.valid)[:, list(targets)]
         frames = truth[:, list(targets)].flatten(0, 1)
-        features = self.finished(frames, self.around(clip, targets, reach, starts)).unflatten(0, (b, len(targets)))
+        features = self.finished(frames, self.around(clip, targets, reach, segment.first)).unflatten(
+            0, (b, len(targets))
+        )
         real = segment.valid[:, list(targets)].float()
         losses = {}
         if segment.reward is not None:
@@ -196,10 +194,13 @@ class Diffusion(Denoiser):
         if self.config.heads:  # from all that was before the frame, as in training: the new state holds one less
             tensors["features"] = self.finished(self.pad(frame), self._after(state, control))
         if self.heard is not None:
-            note = self.heard(torch.full((state.batch, 1), 1 - self.config.told_noise, device=state.device))
+            told = torch.full((state.batch,), 1 - self.config.told_noise, device=state.device)
+            note = self.heard(told[:, None])
             noted = self.conditions({name: x[:, None] for name, x in control.items()}).noted
             note = note if noted is None else note + noted[:, 0]
-            tensors |= ring.write(state, self.net.remember(self.pad(frame), note), self.config.sink, donate)
+            tensors |= ring.write(
+                state, self.net.remember(self._declared(self.pad(frame), told), note), self.config.sink, donate
+            )
         return State(tensors)
 
     def observe(
@@ -279,8 +280,9 @@ class Diffusion(Denoiser):
         if blind:
             known = torch.zeros_like(known)
         embedded = self.conditions(rings, () if hidden is None else (hidden,))
-        levels = F.pad(known * told, (0, ahead))
-        stacked = F.pad(self.pad(past) * known[..., None, None, None], (0, 0, 0, 0, 0, 0, 0, ahead)).flatten(1, 2)
+        levels = known * told
+        shown = self._declared(self.pad(past), levels)
+        stacked, levels = F.pad(shown, (0, 0, 0, 0, 0, 0, 0, ahead)).flatten(1, 2), F.pad(levels, (0, ahead))
         vectors = None
         if embedded.frame is not None:
             seen = F.pad(known, (0, 1), value=True)
@@ -292,6 +294,11 @@ class Diffusion(Denoiser):
         )
         maps = None if embedded.maps is None else embedded.maps[:, -1]
         return self._assemble(stacked, levels, vectors, embedded.once, maps, recall, embedded.text)
+
+    @staticmethod
+    def _declared(frames: Tensor, level: Tensor) -> Tensor:
+        """What is shown of clean frames that are declared to stand at a level: x_t without its noise."""
+        return visible(frames * as_level(level, frames), level)
 
     def decode(self, state: State, *, raw: bool = False) -> dict[str, Tensor]:
         """The newest frame."""

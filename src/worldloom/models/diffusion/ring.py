@@ -109,19 +109,19 @@ def recall_clip(
     keys: Sequence[list[Tensor]],
     targets: Sequence[int],
     reach: Bool[Tensor, "b n t"],
-    starts: Bool[Tensor, "b t"],
+    first: Bool[Tensor, "b t"],
     slots: int,
     sink: int,
     retrieve: int = 0,
 ) -> Recall:
     """What n target frames of a clip may recall of it: what a ring of so many slots would hold of its frames.
 
-    keys: by frame, by layer, (B, 2, cells, D). reach: which frames each target may see at all. starts: (B, T), frames
-    that begin an episode, and the one at which the clip begins.
+    keys: by frame, by layer, (B, 2, cells, D). reach: which frames each target may see at all. first: (B, T), frames
+    that begin an episode; so does, as far as the clip knows, its own first.
     """
     span, t = slots - sink, reach.shape[2]
     frame = torch.arange(t, device=reach.device)
-    begun = torch.cummax(torch.where(starts, frame, -1), 1).values.clamp_min(0)
+    begun = torch.cummax(torch.where(first, frame, -1), 1).values.clamp_min(0)
     kept = (frame - begun < sink)[:, None]  # (B, 1, T)
     index = torch.tensor(list(targets), device=reach.device)
     behind = (index[:, None] - frame)[None]  # (1, n, T)

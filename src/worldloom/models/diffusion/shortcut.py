@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldloom.contract import Segment
-from worldloom.models.diffusion.clip import Clip, reachable
-from worldloom.models.diffusion.flow import as_level, corrupt, loss_weight, visible
+from worldloom.models.diffusion.clip import reachable
+from worldloom.models.diffusion.flow import as_level, corrupt, loss_weight
 
 if TYPE_CHECKING:
     from worldloom.models.diffusion.model import Diffusion
@@ -54,15 +54,10 @@ def shortcut_clips(model: Diffusion, segment: Segment, generator: torch.Generato
     x = corrupt(truth, torch.randn(truth.shape, device=device, generator=generator), t)
     both = rand(b) < 0.5 if model.config.ahead else None
     reach = reachable(segment.first, segment.valid, both)
-    starts = segment.first.clone()
-    starts[:, 0] = True
 
     def estimate(x: Tensor, t: Float[Tensor, "b t"], span: Float[Tensor, "b t"]) -> Tensor:
-        clip = Clip([], [], model.conditions(segment.control))
-        seen = visible(x, t)
-        for i in range(length):
-            model.show(clip, seen[:, i], t[:, i])
-        around = model.around(clip, range(length), reach, starts)
+        clip = model.clip(x, t, segment.control)
+        around = model.around(clip, range(length), reach, segment.first)
         out = model.denoise(x.flatten(0, 1), t.flatten(), around, span.flatten())
         return out.unflatten(0, (b, length))
 

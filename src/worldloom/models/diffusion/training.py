@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from worldloom.contract import ContractError, Segment
-from worldloom.models.diffusion.clip import Clip, reachable
-from worldloom.models.diffusion.flow import corrupt, draw_levels, loss_weight, visible
+from worldloom.models.diffusion.clip import reachable
+from worldloom.models.diffusion.flow import corrupt, draw_levels, loss_weight
 
 if TYPE_CHECKING:
     from worldloom.models.diffusion.model import Diffusion
@@ -64,26 +64,21 @@ def next_frames(model: Diffusion, segment: Segment, generator: torch.Generator |
         return torch.rand(*shape, device=device, generator=generator)
 
     truth = model.enter(segment)
-    clip = Clip(
-        [], [], model.conditions(segment.control, keep=model.conditions.draw_kept(cfg.drop, b, device, generator))
-    )
-    for i in range(length):
-        level = torch.ones(b, device=device)
-        shown = truth[:, i]
-        if cfg.context_noise:
-            level = 1 - rand(b) * cfg.context_noise * (rand(b) < 0.5)
-            shown = corrupt(shown, torch.randn(shown.shape, device=device, generator=generator), level)
-        model.show(clip, shown, level)
+    level = torch.ones(b, length, device=device)
+    past = truth
+    if cfg.context_noise:
+        level = 1 - rand(b, length) * cfg.context_noise * (rand(b, length) < 0.5)
+        past = corrupt(truth, torch.randn(truth.shape, device=device, generator=generator), level)
+    keep = model.conditions.draw_kept(cfg.drop, b, device, generator)
+    clip = model.clip(past, level, segment.control, keep=keep)
     reach = reachable(segment.first, segment.valid)
     cut = torch.randint(cfg.prompt, k + 1, (b, 1), device=device, generator=generator)
     full = rand(b, 1) >= cfg.short
-    starts = segment.first.clone()
-    starts[:, 0] = True
     pure = rand(b) < cfg.flow.pure
     sums = Sums.zero(device)
     for i in range(begin, length):
         near = torch.arange(length, device=device) >= i - cut
-        around = model.around(clip, [i], (reach[:, i] & (full | near))[:, None], starts)
+        around = model.around(clip, [i], (reach[:, i] & (full | near))[:, None], segment.first)
         target = truth[:, i]
         t = torch.where(pure, 0.0, draw_levels(cfg.flow, (b,), device, generator))
         noisy = corrupt(target, torch.randn(target.shape, device=device, generator=generator), t)
@@ -93,8 +88,8 @@ def next_frames(model: Diffusion, segment: Segment, generator: torch.Generator |
         if cfg.own_past and i + 1 < length:
             # Only a dream that still follows the truth is worth going on from.
             fed = pure & (error.detach() < cfg.own_past * model.squared_error(around.last, target))
-            shown = torch.where(fed[:, None, None, None], model.tidy(predicted.detach()), clip.shown[i])
-            model.show(clip, shown, torch.where(fed, 1.0, clip.told[i]), i)
+            frame = torch.where(fed[:, None, None, None], model.tidy(predicted.detach()), past[:, i])
+            model.show(clip, frame, torch.where(fed, 1.0, level[:, i]), i)
     return sums
 
 
@@ -134,16 +129,11 @@ def whole_clips(model: Diffusion, segment: Segment, generator: torch.Generator |
     truth = model.enter(segment)
     t = draw_clip_levels(model, b, length, device, generator)
     noisy = corrupt(truth, torch.randn(truth.shape, device=device, generator=generator), t)
-    clip = Clip(
-        [], [], model.conditions(segment.control, keep=model.conditions.draw_kept(cfg.drop, b, device, generator))
-    )
-    seen = visible(noisy, t)
-    for i in range(length):
-        model.show(clip, seen[:, i], t[:, i])
+    keep = model.conditions.draw_kept(cfg.drop, b, device, generator)
+    clip = model.clip(noisy, t, segment.control, keep=keep)
     both = torch.rand(b, device=device, generator=generator) < 0.5 if cfg.ahead else None
-    starts: Bool[Tensor, "b t"] = segment.first.clone()
-    starts[:, 0] = True
-    around = model.around(clip, range(length), reachable(segment.first, segment.valid, both), starts)
+    reach = reachable(segment.first, segment.valid, both)
+    around = model.around(clip, range(length), reach, segment.first)
     predicted = model.denoise(noisy.flatten(0, 1), t.flatten(), around)
     error = model.squared_error(predicted, truth.flatten(0, 1)).unflatten(0, (b, length))
     real = (segment.valid & (t < 1)).to(error.dtype)
