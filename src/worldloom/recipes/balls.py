@@ -20,7 +20,9 @@ def recipe() -> Recipe:
         about="a bouncing ball in a box, with exact truth (2 CPU cores, 6 minutes)",
         family="diffusion",
         model=DiffusionConfig(history=6, prompt=3, targets=4, steps=1, flow=FlowConfig(pure=0.9)),
-        train=TrainConfig(minutes=5.8, batch=12, lr=1e-3, warmup=50, decay="linear", ema=0.99, log_every=50),
+        train=TrainConfig(
+            minutes=5.8, batch=12, optimizer="muon", lr=2e-3, warmup=50, decay="linear", ema=0.99, log_every=50
+        ),
         env="balls",
         world=BallsConfig(),
         collect=CollectConfig(episodes=1500, length=128, num=128),
