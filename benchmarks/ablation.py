@@ -36,7 +36,7 @@ from worldloom.evaluation.probes.counterfactual import counterfactual
 from worldloom.evaluation.schema import Figure
 from worldloom.evaluation.statistics import bootstrap
 from worldloom.files import read_json, write_atomic, write_json
-from worldloom.imagination.remedies import otherwise
+from worldloom.imagination.settings import otherwise
 from worldloom.models.diffusion import BackboneConfig, DiffusionConfig, FlowConfig
 from worldloom.recipes import balls, breakout
 from worldloom.recipes.base import Recipe

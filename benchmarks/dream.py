@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from worldloom.contract import State, WorldModel
-from worldloom.imagination.remedies import otherwise
+from worldloom.imagination.settings import otherwise
 from worldloom.models import build
 from worldloom.recipes import find
 from worldloom.recipes.run import open_world

@@ -33,7 +33,8 @@ from worldloom.evaluation.statistics import bootstrap, share_interval
 from worldloom.evaluation.tracking import FADED, LOST, Tracks
 from worldloom.files import read_json, tensors_hash, write_atomic, write_json
 from worldloom.imagination.prompts import WINDOW
-from worldloom.imagination.remedies import Remedy, otherwise
+from worldloom.imagination.remedies import Remedy
+from worldloom.imagination.settings import otherwise
 
 PROMPT, FRAMES, STARTS, BATCH = 8, 1000, 32, 16
 HORIZONS = (50, 200, 1000)

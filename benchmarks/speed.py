@@ -35,8 +35,8 @@ from worldloom.evaluation.figures import Tracked, object_figures, track
 from worldloom.evaluation.heldout import HeldOut
 from worldloom.files import read_json, tensors_hash, write_atomic, write_json
 from worldloom.imagination import absorb
-from worldloom.imagination.remedies import otherwise
 from worldloom.imagination.rollout import given_once
+from worldloom.imagination.settings import otherwise
 from worldloom.models.diffusion import BackboneConfig, Diffusion, DiffusionConfig
 from worldloom.nn import tables
 

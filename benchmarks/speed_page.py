@@ -182,7 +182,7 @@ def page(result: Mapping[str, Any]) -> str:
         "",
         "```py",
         "import worldloom",
-        "from worldloom.imagination.remedies import otherwise",
+        "from worldloom.imagination.settings import otherwise",
         "",
         'fast = worldloom.accelerate(otherwise(model, steps=1), "bf16", compiled=True)',
         "```",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ class Counter(WorldModel):
     donating it, or keeps what it decoded without copying, finds nonsense.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"decode", "reward", "terminal"})
+    capabilities: frozenset[str] = frozenset({"decode", "reward", "terminal"})
 
     def __init__(self, action: bool = True, extra: bool = False, ends: float = 1.0):
         given = {"action": Control("discrete", n=CHOICES)} if action else {}
@@ -96,10 +95,38 @@ class Counter(WorldModel):
         return (state["screen"][:, 0, 0, 0] % 7 == 0).float() * self.ends
 
 
+class Filler(WorldModel):
+    """For models whose ``fill`` is all that a test looks at."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__(spec)
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def loss(self, segment: Segment, generator: torch.Generator | None = None) -> Loss:
+        return Loss(self.weight)
+
+    def start(self, batch: int, seed: int | Sequence[int] | Tensor = 0, control: Controls = None) -> State:
+        return self.empty(batch, seed)
+
+    def observe(
+        self,
+        state: State,
+        obs: Mapping[str, Tensor],
+        control: Controls = None,
+        *,
+        first: Tensor | None = None,
+        donate: bool = False,
+    ) -> State:
+        return state
+
+    def step(self, state: State, control: Controls = None, *, donate: bool = False) -> State:
+        return state
+
+
 class Slider(WorldModel):
     """Differentiable: an image and a vector that add up two continuous actions. Dreams unprompted; no heads."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"decode", "unprompted"})
+    capabilities: frozenset[str] = frozenset({"decode", "unprompted"})
 
     def __init__(self) -> None:
         action = Control("continuous", (2,), low=(-1.0, -1.0), high=(1.0, 1.0))

@@ -6,11 +6,12 @@ import dataclasses
 
 import pytest
 import torch
+from dream_toys import Filler
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
-from worldloom.contract import ContractError, Control, Loss, Segment, Sensor, Spec, UnsupportedError, WorldModel
+from worldloom.contract import ContractError, Control, Segment, Sensor, Spec, UnsupportedError
 from worldloom.imagination.prompts import STEPS, prompted, windows
 from worldloom.models.diffusion import Diffusion, DiffusionConfig
 from worldloom.nn import tables
@@ -18,7 +19,7 @@ from worldloom.nn import tables
 TEXT = Control("tokens", (4,), n=5, names=("up", "down", "red", "blue", "fast"), per="once")
 
 
-class Ladder(WorldModel):
+class Ladder(Filler):
     """Each unknown frame is one brighter than the frame before, or, without any, one darker than the one behind.
 
     Frames all unknown begin at 10 times the text's first token. It keeps what it was asked.
@@ -29,21 +30,8 @@ class Ladder(WorldModel):
 
     def __init__(self, given: dict[str, Control] | None = None):
         super().__init__(Spec({"eye": Sensor("image", (1, 2, 4))}, {"text": TEXT} if given is None else given))
-        self.weight = nn.Parameter(torch.ones(()))
         self.asked: list[tuple[Segment, Tensor, int, Tensor | None]] = []
         self.modes: list[bool] = []
-
-    def loss(self, segment, generator=None):
-        return Loss(self.weight)
-
-    def start(self, batch, seed=0, control=None):
-        return self.empty(batch, seed)
-
-    def observe(self, state, obs, control=None, *, first=None, donate=False):
-        return state
-
-    def step(self, state, control=None, *, donate=False):
-        return state
 
     def fill(self, segment, known, seed=0, table=None):
         self.asked.append((segment, known.clone(), seed, table))

@@ -6,15 +6,16 @@ import dataclasses
 
 import pytest
 import torch
-from dream_toys import Counter, history, unroll
+from dream_toys import Counter, Filler, history, unroll
 
-from worldloom.contract import ContractError, Control, Loss, Segment, Sensor, Spec, UnsupportedError, WorldModel
-from worldloom.imagination.remedies import Remedy, keyframed, otherwise
+from worldloom.contract import ContractError, Control, Segment, Sensor, Spec, UnsupportedError
+from worldloom.imagination.remedies import Remedy, keyframed
+from worldloom.imagination.settings import otherwise
 from worldloom.models.diffusion import Diffusion, DiffusionConfig
 from worldloom.nn import tables
 
 
-class Sum(WorldModel):
+class Sum(Filler):
     """Each unknown frame is the nearest known one before it plus the actions since: it keeps what it was asked."""
 
     capabilities = frozenset({"fill", "decode"})
@@ -23,20 +24,7 @@ class Sum(WorldModel):
     def __init__(self):
         given = {"action": Control("discrete", n=3), "mood": Control("continuous", (1,), per="once")}
         super().__init__(Spec({"eye": Sensor("image", (1, 2, 2))}, given))
-        self.weight = torch.nn.Parameter(torch.ones(()))
         self.asked: list[tuple[Segment, torch.Tensor, torch.Tensor | None]] = []
-
-    def loss(self, segment, generator=None):
-        return Loss(self.weight)
-
-    def start(self, batch, seed=0, control=None):
-        return self.empty(batch, seed)
-
-    def observe(self, state, obs, control=None, *, first=None, donate=False):
-        return state
-
-    def step(self, state, control=None, *, donate=False):
-        return state
 
     def fill(self, segment, known, seed=0, table=None):
         self.asked.append((segment, known.clone(), table))

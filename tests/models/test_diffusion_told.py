@@ -10,7 +10,7 @@ from diffusion_toys import at, floats, make, play, random_clip
 
 from worldloom.configs import ConfigError
 from worldloom.contract import UnsupportedError
-from worldloom.imagination.remedies import otherwise
+from worldloom.imagination.settings import otherwise
 from worldloom.models.diffusion import DiffusionConfig
 from worldloom.models.diffusion.clip import Clip, reachable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +45,8 @@ class WorldModel(nn.Module, ABC):
     :meth:`features`, and those optional methods that they claim. ``worldloom.check_model`` tests the promise.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"decode"})
-    """Which of :data:`CAPABILITIES` this family has."""
+    capabilities: frozenset[str] = frozenset({"decode"})
+    """Which of :data:`CAPABILITIES` this family has; a model sets its own where they depend on its configuration."""
 
     def __init__(self, spec: Spec, config: Any = None):
         super().__init__()

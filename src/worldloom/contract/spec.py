@@ -217,6 +217,19 @@ class Spec:
             out[name] = value.to(device=device, dtype=kind.dtype)
         return out
 
+    def controls_once(
+        self, control: Controls, batch: int, device: torch.device | str | None = None
+    ) -> dict[str, Tensor]:
+        """What a model is given once for a whole sequence, checked: (B, *shape) each, copies on ``device``."""
+        given = {"action": control} if isinstance(control, Tensor) else dict(control or {})
+        if set(given) != self.once:
+            raise ContractError(f"Give {sorted(self.once) or 'no controls'} to start, found {sorted(given) or 'none'}.")
+        out: dict[str, Tensor] = {}
+        for name in sorted(given):
+            self.given[name].check(given[name], (batch,), name)
+            out[name] = given[name].to(device, self.given[name].dtype, copy=True)
+        return out
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; :meth:`from_json` is the inverse."""
         return asdict(self)

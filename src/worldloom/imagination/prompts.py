@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from worldloom.contract import ContractError, Segment, UnsupportedError, WorldModel, mix
+from worldloom.imagination.settings import otherwise
 from worldloom.nn import tables
 from worldloom.nn.words import batch_of_tokens
 
@@ -178,8 +179,6 @@ def _at_size(model: WorldModel, size: tuple[int, int]) -> WorldModel:
 
 def _guided(model: WorldModel, guidance: Mapping[str, float]) -> WorldModel:
     """The same model, guided otherwise."""
-    from worldloom.imagination.remedies import otherwise  # which dreams by prompts itself
-
     for name, weight in guidance.items():
         if name not in model.spec.given and name != "history":
             raise ContractError(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -88,7 +87,7 @@ class Lab(WorldModel):
     """
 
     Config = LabConfig
-    capabilities: ClassVar[frozenset[str]] = frozenset({"decode"})
+    capabilities: frozenset[str] = frozenset({"decode"})
     window = CONTEXT + 1
 
     alphas_bar: Tensor

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +111,7 @@ class Recurrent(WorldModel):
     """RSSM over images, range images and vectors; discrete and continuous controls, per frame or given once."""
 
     Config = RecurrentConfig
-    capabilities: ClassVar[frozenset[str]] = frozenset({"decode", "reward", "terminal", "unprompted"})
+    capabilities: frozenset[str] = frozenset({"decode", "reward", "terminal", "unprompted"})
 
     @classmethod
     def supports(cls, spec: Spec) -> str | None:
@@ -201,14 +200,8 @@ class Recurrent(WorldModel):
             "deter": torch.zeros(batch, self.config.deter, device=self.device),
             "stoch": torch.zeros(batch, self.config.stoch * self.config.classes, device=self.device),
         }
-        values = {"action": control} if isinstance(control, Tensor) else dict(control or {})
-        if set(values) != set(self.once):
-            raise ContractError(f"Give {self.once or 'no controls'} to start, found {sorted(values) or 'none'}.")
-        for name in self.once:
-            kind, value = self.spec.given[name], values[name]
-            kind.check(value, (batch,), name)
-            tensors[f"given_{name}"] = value.to(self.device, kind.dtype, copy=True)
-        return State(tensors)
+        once = self.spec.controls_once(control, batch, self.device)
+        return State(tensors | {f"given_{name}": value for name, value in once.items()})
 
     def observe(
         self,

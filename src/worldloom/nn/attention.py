@@ -75,20 +75,24 @@ class Grid(nn.Module):
         return self.out(out.transpose(1, 2).reshape(n, h, w, d))
 
 
-class Memory(nn.Module):
+class _Elsewhere(nn.Module):
+    """Queries of a frame's cells, keys and values of something else ``outside`` numbers wide, and of nothing at all."""
+
+    def __init__(self, width: int, outside: int, head: int = 32):
+        super().__init__()
+        self.heads, self.head = width // head, head
+        self.q = nn.Linear(width, width, bias=False)
+        self.kv = nn.Linear(outside, 2 * width, bias=False)
+        self.nothing = nn.Parameter(torch.randn(2, width) * 0.02)
+        self.out = nn.Linear(width, width, bias=False)
+
+
+class Memory(_Elsewhere):
     """Every cell attends to the same cell of remembered frames, and to nothing at all (a learned key and value).
 
     Keys and values are made of what each remembered frame shows, by :meth:`keys`, once: not of what later frames make
     of it. So a cache of them is exact, whatever was evicted from it.
     """
-
-    def __init__(self, width: int, remembered: int, head: int = 32):
-        super().__init__()
-        self.heads, self.head = width // head, head
-        self.q = nn.Linear(width, width, bias=False)
-        self.kv = nn.Linear(remembered, 2 * width, bias=False)
-        self.nothing = nn.Parameter(torch.randn(2, width) * 0.02)
-        self.out = nn.Linear(width, width, bias=False)
 
     def keys(self, remembered: Float[Tensor, "n cells e"]) -> Float[Tensor, "n 2 cells d"]:
         """Keys (normalised, at no position) and values of remembered frames (N, cells, E)."""
@@ -128,16 +132,8 @@ class Memory(nn.Module):
         return self.out(out.permute(0, 3, 1, 2, 4).reshape(n, h, w, d))
 
 
-class Cross(nn.Module):
+class Cross(_Elsewhere):
     """Every cell attends to a sequence of tokens, and to nothing at all (a learned key and value)."""
-
-    def __init__(self, width: int, tokens: int, head: int = 32):
-        super().__init__()
-        self.heads, self.head = width // head, head
-        self.q = nn.Linear(width, width, bias=False)
-        self.kv = nn.Linear(tokens, 2 * width, bias=False)
-        self.nothing = nn.Parameter(torch.randn(2, width) * 0.02)
-        self.out = nn.Linear(width, width, bias=False)
 
     def forward(
         self, x: Float[Tensor, "n h w d"], tokens: Float[Tensor, "n l e"], real: Bool[Tensor, "n l"]

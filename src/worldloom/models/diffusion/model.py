@@ -10,7 +10,6 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from worldloom.contract import (
-    ContractError,
     Controls,
     Loss,
     Segment,
@@ -53,7 +52,7 @@ class Diffusion(Denoiser):
     def __init__(self, spec: Spec, config: DiffusionConfig | None = None):
         super().__init__(spec, config)
         config = self.config
-        self.capabilities = frozenset(  # type: ignore[misc]
+        self.capabilities = frozenset(
             {"decode", "fill"}
             | ({"unprompted"} if config.joint else set())
             | ({"reward", "terminal"} if config.heads else set())
@@ -152,22 +151,16 @@ class Diffusion(Denoiser):
     def start(self, batch: int, seed: int | Sequence[int] | Tensor = 0, control: Controls = None) -> State:
         """An empty past, and what is given once."""
         cfg, device = self.config, self.device
-        given = {"action": control} if isinstance(control, Tensor) else dict(control or {})
-        if set(given) != self.spec.once:
-            raise ContractError(
-                f"Give {sorted(self.spec.once) or 'no controls'} to start, found {sorted(given) or 'none'}."
-            )
         tensors = {
             "key": row_keys(batch, seed, device),
             "frame": torch.zeros(batch, dtype=torch.int64, device=device),
             "past": torch.zeros(batch, cfg.history, *self.shape, device=device),
             "known": torch.zeros(batch, cfg.history, dtype=torch.bool, device=device),
         }
+        for name, value in self.spec.controls_once(control, batch, device).items():
+            tensors[f"given.{name}"] = value
         for name, kind in self.spec.given.items():
-            if kind.per == "once":
-                kind.check(given[name], (batch,), name)
-                tensors[f"given.{name}"] = given[name].to(device, kind.dtype, copy=True)
-            else:
+            if kind.per == "frame":
                 tensors[f"given.{name}"] = kind.null(batch, 1 if kind.kind == "map" else cfg.history, device=device)
         if cfg.memory:
             h, w = (-(-side // cfg.backbone.multiple) for side in self.shape[1:])
