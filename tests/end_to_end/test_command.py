@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,25 @@ def test_training_again_has_nothing_to_do(home: Path) -> None:
     assert code == 0
     assert "Nothing to do" in out
     assert (home / "runs" / "demo" / "model.safetensors").read_bytes() == before
+
+
+def test_flags_stand_before_and_behind_a_choice(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    asked = []
+
+    def take(recipe, out, data=None, **_):
+        asked.append((recipe.model.codec, recipe.train.lr, out, data))
+        raise worldloom.WorldloomError("enough")
+
+    monkeypatch.setattr("worldloom.recipes.run.run_recipe", take)
+    data, out = home / "runs" / "demo" / "data", home / "runs" / "next"
+    flags = [["--train.lr", "0.5"], ["--data", str(data)], ["--out", str(out)]]
+    for before in (flags[:1], flags[:2], flags):
+        behind = [flag for flag in flags if flag not in before]
+        given = (*chain(*before), "model.codec:none", *chain(*behind))
+        assert command("train", "sora", *given)[2].strip().endswith("enough"), given
+    assert len({str(one) for one in asked}) == 1
+    codec, lr, _, read = asked[0]
+    assert (codec, lr, [Path(one) for one in read]) == (None, 0.5, [data])
 
 
 def test_another_configuration_in_the_same_folder_is_refused(home: Path) -> None:

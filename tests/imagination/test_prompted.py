@@ -193,6 +193,13 @@ def test_tables_by_name_and_of_your_own():
     assert model.asked[-1][1].shape == (1, 4)
 
 
+def test_named_tables_take_their_steps_where_the_model_says():
+    model = Ladder()
+    model.shift = 3.0
+    prompted(model, first=picture(0), frames=6, table="pyramid", steps=3)
+    assert torch.equal(model.asked[-1][3], tables.pyramid(6, 3, 1, 3.0))
+
+
 def test_backward_a_table_begins_at_the_known_end():
     model = Ladder()
     prompted(model, last=picture(99), frames=12, table="autoregressive", steps=2)

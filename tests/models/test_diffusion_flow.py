@@ -122,6 +122,6 @@ def test_every_target_trains_and_dreams(target: str) -> None:
 
 
 def test_what_makes_no_sense_is_refused() -> None:
-    for changes in ({"clip": 0.0}, {"spread": -1.0}, {"snr_cap": 0.0}, {"pure": 1.5}):
+    for changes in ({"clip": 0.0}, {"spread": -1.0}, {"snr_cap": 0.0}, {"shift": 0.0}, {"pure": 1.5}):
         with pytest.raises(ConfigError):
             FlowConfig(**changes)

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from diffusion_toys import RICH, SPEC, at, but, make, play, random_clip
+from diffusion_toys import RICH, SPEC, at, but, make, play, prompt, random_clip
 from torch import Tensor
 
 from worldloom.configs import ConfigError
 from worldloom.contract import ContractError, Control, Sensor, Spec, UnsupportedError
 from worldloom.models.diffusion import BackboneConfig, Diffusion, DiffusionConfig, FlowConfig
+from worldloom.nn import tables
 
 
 def calls(model: Diffusion, part: str) -> list[None]:
@@ -149,6 +150,20 @@ def test_passes_are_made_for_weights_other_than_one_alone_and_surroundings_once_
             model.step(state, torch.zeros(2, dtype=torch.int64))
         assert len(trunks) == passes * branches
         assert len(stems) == branches
+
+
+@pytest.mark.parametrize("joint", [0.0, 0.5])
+def test_the_shift_places_the_steps_of_step_and_of_fill(joint: float) -> None:
+    clip, flow = random_clip(length=5), FlowConfig(shift=3.0)
+    model = make(joint=joint, steps=8, flow=flow)
+    one = "joint" if joint else "autoregressive"
+    made = model.fill(clip, prompt(clip, 3))
+    told = model.fill(clip, prompt(clip, 3), table=tables.make(one, 5, 8, shift=3.0))
+    assert torch.equal(made.obs["camera"], told.obs["camera"])
+    shifted, even = (play(make(joint=joint, steps=8, flow=f), clip, 3)[0][:, 3:] for f in (flow, FlowConfig()))
+    apart = model.fill(clip, prompt(clip, 3), table=tables.autoregressive(5, 8, 3.0)).obs["camera"][:, 3:] / 255
+    torch.testing.assert_close(shifted, apart, atol=1 / 255, rtol=0)
+    assert (shifted - even).abs().max() > 2 / 255
 
 
 # ------------------------------------------------------------------------------------------- heads and capabilities

@@ -44,7 +44,8 @@ def model_class(name: str | None) -> type[WorldModel] | None:
 
 def parse(kind: type[Any], args: Sequence[str], program: str) -> Any:
     """The flags of a dataclass ``kind``."""
-    return tyro.cli(kind, args=list(args), prog=program)
+    # Flags may stand behind a choice too, as in `model.codec:none --out runs/mine`.
+    return tyro.cli(kind, args=list(args), prog=program, config=(tyro.conf.CascadeSubcommandArgs,))
 
 
 def dispatch(verbs: dict[str, Verb], args: list[str], what: str, usage: str) -> int:

@@ -103,7 +103,7 @@ def train(args: list[str]) -> int:
     shown = ("model", "train") if data is not None else ("model", "train", "collect", "world")
     parts = {p: getattr(recipe, p) for p in shown if getattr(recipe, p) is not None}
     raw = any(not (Path(d) / "dataset.json").is_file() for d in datas)
-    args += ["--data", *datas] if datas else []
+    args[:0] = ["--data", *datas] if datas else []  # before subcommands, such as model.codec:none
     fields: list[tuple[str, Any, Any]] = [
         (p, type(v), field(default_factory=partial(_same, v))) for p, v in parts.items()
     ]

@@ -50,7 +50,8 @@ def prompted(
         one for each. First alone is image-to-video or extension, last alone extension backward, both infilling.
     table: a name of :data:`~worldloom.nn.tables.TABLES`, or a table (S + 1, T) of your own; None: the model's default.
         Where a window's known frames lie at its end alone, the table is turned around in time.
-    steps: of a named table (without a name: of ``joint``), :data:`STEPS` by default.
+    steps: of a named table (without a name: of ``joint``), :data:`STEPS` by default; they lie where the model's
+        attribute ``shift`` says, if it has one (:func:`~worldloom.nn.tables.times`).
     size: (height, width) other than those trained on, for a model with a method ``at_size``.
     guidance: weight of each condition that is guided by, in place of the model's own.
     control: values of further controls, (B, frames, ...) or, given once, (B, ...); what is left out is null.
@@ -91,7 +92,7 @@ def prompted(
     chunk = min(frames, int(getattr(model, "window", WINDOW))) if chunk is None else min(frames, chunk)
     overlap = chunk // 2 if overlap is None else overlap
     parts = windows(frames, head, tail, chunk, overlap)
-    plan = _table(table, steps, parts[0].end - parts[0].begin)
+    plan = _table(table, steps, parts[0].end - parts[0].begin, float(getattr(model, "shift", 1.0)))
     start = torch.zeros_like(known)
     start[:, 0] = True
     whole = Segment({sensor: video}, controls, start, torch.ones_like(known), once=model.spec.once)
@@ -157,7 +158,7 @@ def _seed_of(seed: int, window: int) -> int:
     return seed if window == 0 else int(mix(torch.tensor(seed), window))
 
 
-def _table(table: str | Tensor | None, steps: int | None, frames: int) -> Tensor | None:
+def _table(table: str | Tensor | None, steps: int | None, frames: int, shift: float) -> Tensor | None:
     """The table of a window of so many frames; None: the model's own."""
     if isinstance(table, Tensor):
         tables.check_table(table, frames)
@@ -165,7 +166,7 @@ def _table(table: str | Tensor | None, steps: int | None, frames: int) -> Tensor
     if table is None and steps is None:
         return None
     name = table or "joint"
-    return tables.make(name, frames, STEPS if steps is None else steps, **OPTIONS.get(name, {}))
+    return tables.make(name, frames, STEPS if steps is None else steps, shift=shift, **OPTIONS.get(name, {}))
 
 
 def _at_size(model: WorldModel, size: tuple[int, int]) -> WorldModel:

@@ -76,7 +76,7 @@ def keyframed(
         model,
         first=prompt.obs[next(iter(model.spec.images))],
         frames=whole,
-        table=tables.keyframes(chunk, steps, every),
+        table=tables.keyframes(chunk, steps, every, float(getattr(model, "shift", 1.0))),
         control=control,
         chunk=chunk,
         overlap=max(1, chunk // 4) if overlap is None else overlap,

@@ -27,7 +27,8 @@ def check_fill(
     if tuple(known.shape) != (b, length) or known.dtype != torch.bool:
         raise ContractError(f"known marks frames as ({b}, {length}) bool, found {tuple(known.shape)} {known.dtype}.")
     if table is None:
-        table = tables.joint(length, max(8, cfg.steps)) if cfg.joint else tables.autoregressive(length, cfg.steps)
+        name, steps = ("joint", max(8, cfg.steps)) if cfg.joint else ("autoregressive", cfg.steps)
+        table = tables.make(name, length, steps, shift=cfg.flow.shift)
     tables.check_table(table, length)
     begun = ((table[0] > 0) & ~known.all(0).to(table.device)).nonzero().flatten().tolist()
     if begun:

@@ -39,14 +39,18 @@ class FlowConfig:
     t)^2 (Hang et al. 2023; the 1 keeps pure noise), ``none``: 1."""
     snr_cap: float = 5.0
     """Largest SNR of ``min_snr``."""
+    shift: float = 1.0
+    """Above 1, sampling takes more of its steps near noise (:func:`worldloom.nn.tables.times`): the more pixels an
+    object has, the more noise it shows through, and the earlier it is settled where it stands."""
     clip: float = 0.05
     """Smallest 1 - t in the loss weight, and smallest t by which a ``noise`` target is divided."""
 
     def __post_init__(self) -> None:
         within(self, 0.0, 1.0, "pure", "clip")
-        if self.spread < 0 or self.clip == 0 or self.snr_cap <= 0:
+        if self.spread < 0 or min(self.clip, self.snr_cap, self.shift) <= 0:
             raise ConfigError(
-                f"spread is at least 0, clip and snr_cap above 0, found {self.spread}, {self.clip}, {self.snr_cap}."
+                "spread is at least 0; clip, snr_cap and shift are above 0; found "
+                f"{self.spread}, {self.clip}, {self.snr_cap}, {self.shift}."
             )
 
 

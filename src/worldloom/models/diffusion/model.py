@@ -86,6 +86,11 @@ class Diffusion(Denoiser):
         cfg = self.config
         return max(cfg.history, cfg.memory) + cfg.targets + (cfg.lookback if cfg.retrieve else 0)
 
+    @property
+    def shift(self) -> float:
+        """Where the steps of sampling tables lie that suit this model."""
+        return self.config.flow.shift
+
     # ---------------------------------------------------------------------------- training
 
     def loss(self, segment: Segment, generator: torch.Generator | None = None) -> Loss:
@@ -242,7 +247,7 @@ class Diffusion(Denoiser):
             x = torch.zeros(state.batch, 1, *shape, device=state.device)
         else:
             x = noise.normal(state.key, state.frame, 0, shape)[:, None]
-        x = walk(x, tables.times(cfg.steps)[:, None], estimate, method=cfg.method)
+        x = walk(x, tables.times(cfg.steps, cfg.flow.shift)[:, None], estimate, method=cfg.method)
         return self._push(state, self.crop(x[:, 0]), given, donate)
 
     def _after(
