@@ -24,6 +24,6 @@ def recipe() -> Recipe:
             minutes=60.0, batch=12, optimizer="muon", lr=2e-3, warmup=100, decay="linear", ema=0.998, log_every=50
         ),
         env="balls",
-        world=BallsConfig(balls=2, radius=5.0, speed=2.0, gravity=(0.0, 0.1), action="discrete"),
+        world=BallsConfig(balls=2, radius=5.0, speed=2.0, gravity=(0.0, 0.1), action="discrete", push=0.5),
         collect=CollectConfig(episodes=3000, length=64, num=128),
     )
