@@ -13,6 +13,7 @@ from torch import Tensor
 
 import worldloom
 from worldloom.contract import Sensor, Spec, WorldloomError, WorldModel
+from worldloom.imagination.accelerate import check_precision
 from worldloom.models.diffusion import BackboneConfig, Diffusion, DiffusionConfig
 
 SPEC = Spec({"camera": Sensor("image", (3, 16, 16))})
@@ -46,6 +47,12 @@ def test_bfloat16_rounds_and_no_more() -> None:
     assert float(off.mean()) < 0.01
     assert torch.equal(dream(model), before)
     assert next(model.net.parameters()).dtype == torch.float32
+
+
+def test_another_precision_is_refused() -> None:
+    with pytest.raises(WorldloomError, match="no precision 'fp16'"):
+        check_precision("fp16")
+    check_precision("int8")
 
 
 COMPILED = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ CASES: dict[str, dict[str, Any]] = {
     "ahead": {"ahead": 2},
     "sink": {"memory": 4, "sink": 2},
     "retrieved": {"memory": 3, "retrieve": 2, "archive": 12},
+    "archived and forgotten": {"memory": 3, "retrieve": 2, "archive": 4},
+    "told": {"memory": 3, "told_noise": 0.3, "steps": 2},
     "no sink": {"memory": 2, "sink": 0},
     "guided": {"memory": 3, **GUIDED},
     "heun": {"memory": 3, "method": "heun", "steps": 3},
@@ -187,6 +190,14 @@ def test_what_does_not_fit_is_refused_in_words() -> None:
         model.fill(clip, known[:, :3])
     with pytest.raises(UnsupportedError, match="not yet clean"):
         plain.fill(clip, known, table=tables.joint(4, 2))
+    with pytest.raises(UnsupportedError, match="after later ones"):
+        model.fill(clip, prompt(clip, 1), table=tables.keyframes(4, 2, 3))
+    with pytest.raises(ContractError, match="Missing control 'action'"):
+        model.fill(dataclasses.replace(clip, control={}), known)
+    with pytest.raises(ContractError, match=r"must be torch\.uint8"):
+        model.fill(but(clip, camera=clip.obs["camera"].float()), known)
+    with pytest.raises(ContractError, match=r"must have shape \(2, 4, 3, 16, 16\)"):
+        model.fill(but(clip, camera=clip.obs["camera"][..., :8]), known)
     plain.fill(clip, prompt(clip, 3), table=tables.joint(4, 2))  # one unknown frame: its past is clean
 
 
@@ -201,3 +212,28 @@ def test_a_frame_that_begins_above_noise_must_be_known() -> None:
     model.fill(clip, prompt(clip, 1), table=given)
     with pytest.raises(ContractError, match="frame 0"):
         model.fill(clip, prompt(clip, 0), table=given)
+
+
+def test_without_history_frames_that_are_made_together_still_see_each_other() -> None:
+    """History guidance takes away what is known, and not the coherence of what is dreamed."""
+    model = make(ahead=1, memory=0, guidance={"history": 0.0})
+    clip = random_clip(length=6)
+
+    def dream(clip: Segment) -> Tensor:
+        return raw_fill(model, clip, prompt(clip, 2), tables.joint(6, 3))[:, 2:]
+
+    plain = dream(clip)
+    camera = clip.obs["camera"].clone()
+    camera[:, :2] = 255 - camera[:, :2]
+    torch.testing.assert_close(dream(but(clip, camera=camera)), plain, rtol=0, atol=1e-5)
+    action = clip.action.clone()
+    action[:, 4] = (action[:, 4] + 1) % 3
+    changed = (dream(but(clip, action=action)) - plain).abs().amax((0, 2, 3, 4))
+    assert (changed[1:] > 1e-5).all(), changed
+
+
+def test_a_table_is_read_wherever_it_is_and_frames_are_not_written_into() -> None:
+    model, clip = make(), random_clip(length=4)
+    before = clip.obs["camera"].clone()
+    model.fill(clip, prompt(clip, 2), table=tables.joint(4, 2))
+    assert torch.equal(clip.obs["camera"], before)

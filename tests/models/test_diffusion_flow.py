@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
-from diffusion_toys import loss_of, make, play, random_clip
+from diffusion_toys import floats, loss_of, make, play, random_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from worldloom.models.diffusion.flow import (
     draw_levels,
     euler,
     loss_weight,
-    shown_to_denoise,
+    spread_at,
     to_clean,
     visible,
 )
@@ -96,15 +97,65 @@ def test_pure_noise_is_not_shown_and_a_clean_frame_is_shown_whole() -> None:
     assert torch.equal(shown[1], x[1])
 
 
-def test_the_frame_to_denoise_shows_its_noise_where_the_target_contains_it() -> None:
-    x, e = pair(0)
-    none, half = torch.zeros(1), torch.full((1,), 0.5)
-    for target in TARGETS:
-        config = FlowConfig(target=target)
-        shown = shown_to_denoise(config, e, none)
-        assert torch.equal(shown, e if target in ("flow", "noise") else torch.zeros_like(e))
-        scale = shown_to_denoise(config, corrupt(x, e, half), half).std() / corrupt(x, e, half).std()
-        assert float(scale) == pytest.approx(2**0.5 if target in ("flow", "noise") else 0.5**0.5, rel=1e-4)
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_frame_to_denoise_shows_its_noise_where_the_target_contains_it(target: str) -> None:
+    model = make(flow=FlowConfig(target=target), joint=1.0)
+    clip = random_clip(length=3)
+    around = model.around(
+        model.clip(floats(clip), torch.ones(2, 3), clip.control), [2], torch.ones(2, 1, 3, dtype=torch.bool), clip.first
+    )
+    shown: list[torch.Tensor] = []
+    model.net.register_forward_pre_hook(lambda _, args: shown.append(args[0]))
+    x, e = torch.randn(2, 3, 16, 16), torch.randn(2, 3, 16, 16)
+    none, half = torch.zeros(2), torch.full((2,), 0.5)
+    with torch.no_grad():
+        model.denoise(e, none, around)
+        model.denoise(corrupt(x, e, half), half, around)
+    noise_too = target in ("flow", "noise")
+    assert torch.equal(shown[0], e if noise_too else torch.zeros_like(e))
+    torch.testing.assert_close(shown[1], corrupt(x, e, half) * (2**0.5 if noise_too else 0.5**0.5))
+
+
+def test_the_level_of_a_frame_is_told_beside_what_is_shown_of_it() -> None:
+    model, clip = make(joint=1.0), random_clip(length=3)
+    around = model.around(
+        model.clip(floats(clip), torch.ones(2, 3), clip.control), [2], torch.ones(2, 1, 3, dtype=torch.bool), clip.first
+    )
+    seen = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():  # frames that are shown alike, at two levels
+        a, b = (model.denoise(seen * spread_at(torch.tensor(t)) / t, torch.full((2,), t), around) for t in (0.3, 0.8))
+    assert float((a - b).abs().max()) > 1e-3
+
+
+def test_an_estimate_of_x_is_what_is_added_to_a_share_of_the_last_frame() -> None:
+    clip = random_clip(length=3)
+    found = []
+    for share in (0.0, 0.6):
+        model = make(residual=share)
+        around = model.around(
+            model.clip(floats(clip), torch.ones(2, 3), clip.control),
+            [2],
+            torch.ones(2, 1, 3, dtype=torch.bool),
+            clip.first,
+        )
+        with torch.no_grad():
+            found.append(model.denoise(torch.zeros(2, 3, 16, 16), torch.zeros(2), around))
+    torch.testing.assert_close(found[1] - found[0], 0.6 * floats(clip)[:, 1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("joint", [0.0, 1.0])
+def test_training_weighs_the_errors_as_it_is_told(joint: float) -> None:
+    clip = random_clip(length=8)
+
+    def loss(**flow: Any) -> float:
+        model = make(joint=joint, memory=0, own_past=0.0, flow=FlowConfig(pure=0.0, spread=0.0, mean=0.0, **flow))
+        return float(model.loss(clip, torch.Generator().manual_seed(0)).total.detach())
+
+    if joint == 0:  # all levels are 1/2: errors of x count 1/(1/2)^2
+        assert loss(weighting="flow") == pytest.approx(4 * loss(weighting="none"), rel=1e-5)
+        assert loss(weighting="min_snr") == pytest.approx(2 * loss(weighting="none"), rel=1e-5)
+    else:  # half of them at least; some are 0, where all weights are 1
+        assert 1.5 * loss(weighting="none") < loss(weighting="flow") < 4 * loss(weighting="none")
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -208,7 +208,7 @@ def test_heads_see_a_frame_in_dreams_as_they_did_in_training(memory: int) -> Non
 
 @pytest.mark.parametrize("size", [(20, 36), (16, 16), (9, 11)])
 def test_frames_that_the_grid_does_not_divide_are_padded_if_that_is_wanted(size: tuple[int, int]) -> None:
-    spec = Spec({"camera": Sensor("image", (1, *size))})
+    spec = Spec({"camera": Sensor("image", (1, *size))}, {"layout": Control("map", (2, *size))})
     model = make(spec, pad=True)
     clip = random_clip(spec, length=6)
     assert torch.isfinite(model.loss(clip, torch.Generator().manual_seed(0)).total.detach())

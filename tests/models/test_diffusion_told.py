@@ -57,5 +57,9 @@ def test_a_model_otherwise_shares_its_weights_and_leaves_the_first_as_it_was() -
     assert next(other.parameters()) is next(model.parameters())
     obs, given = at(random_clip(), 0)
     assert other.observe(other.start(2, 0), obs, given).batch == 2
-    with pytest.raises(UnsupportedError, match=r"Diffusion has no setting 'tolt_noise'\. Did you mean 'told_noise'"):
+    with pytest.raises(UnsupportedError, match=r"no setting 'tolt_noise'.*Did you mean 'told_noise'"):
         otherwise(model, tolt_noise=0.2)
+    for name, value in (("joint", 0.9), ("memory", 9), ("history", 4), ("drop", {"action": 0.1}), ("retrieve", 1)):
+        with pytest.raises(UnsupportedError, match=f"no setting {name!r}"):  # of training, or of layers
+            otherwise(model, **{name: value})
+    assert otherwise(make(retrieve=1), retrieve=0).config.retrieve == 0

@@ -68,10 +68,13 @@ def test_cells_have_places_and_only_how_far_apart_they_are_counts() -> None:
     assert float((turned - layer(x)).abs().max()) > 1e-4
     mirrored = layer(x.flip(1)).flip(1)
     assert float((mirrored - layer(x)).abs().max()) > 1e-4
-    # A column whose cells are all alike but one: what a cell is told depends on where that one is, relative to it.
-    row = torch.zeros(1, 1, 9, 32)
-    row[..., :] = torch.randn(32)
-    assert torch.allclose(layer(row), layer(row)[:, :, :1].expand_as(row), atol=1e-5)
+    q, k = torch.randn(32), torch.randn(32)
+
+    def score(i: float, j: float) -> torch.Tensor:
+        return rotate(q, rotary(torch.tensor(i), 16)) @ rotate(k, rotary(torch.tensor(j), 16))
+
+    torch.testing.assert_close(score(2.0, 4.0), score(5.0, 7.0), atol=1e-5, rtol=1e-5)
+    assert float((score(2.0, 4.0) - score(2.0, 5.0)).abs()) > 1e-3
 
 
 def remembered(layer: Memory, frames: int = 4, cells: int = 6, rows: int = 2) -> torch.Tensor:

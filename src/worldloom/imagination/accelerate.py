@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import nn
@@ -25,6 +25,7 @@ def accelerate(model: M, precision: Precision = "float32", compiled: bool = Fals
 
     Raises :class:`WorldloomError` where a model names no parts, or torchao or a compiler is missing.
     """
+    check_precision(precision)
     names = tuple(getattr(model, "compile_parts", ()))
     if not names:
         raise WorldloomError(
@@ -45,6 +46,13 @@ def accelerate(model: M, precision: Precision = "float32", compiled: bool = Fals
     return model
 
 
+def check_precision(name: str) -> None:
+    """Raise :class:`WorldloomError` for what is none of :data:`Precision`."""
+    if name not in get_args(Precision):
+        known = ", ".join(get_args(Precision))
+        raise WorldloomError(f"There is no precision {name!r} to dream in: take one of {known}.")
+
+
 def quantise(part: nn.Module) -> None:
     """Linear layers of a module to int8 weights and activations, in place."""
     try:
@@ -54,4 +62,4 @@ def quantise(part: nn.Module) -> None:
     quantize_(part, Int8DynamicActivationInt8WeightConfig())
 
 
-__all__ = ["Precision", "accelerate", "quantise"]
+__all__ = ["Precision", "accelerate", "check_precision", "quantise"]

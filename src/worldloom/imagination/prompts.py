@@ -7,7 +7,7 @@ a model sees at once is dreamed in windows that overlap: what one has dreamed is
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -50,7 +50,8 @@ def prompted(
         one for each. First alone is image-to-video or extension, last alone extension backward, both infilling.
     table: a name of :data:`~worldloom.nn.tables.TABLES`, or a table (S + 1, T) of your own; None: the model's default.
         Where a window's known frames lie at its end alone, the table is turned around in time.
-    steps: of a named table (without a name: of ``joint``), :data:`STEPS` by default; they lie where the model's
+    steps: of a named table (without a name: of ``joint`` for a model that may begin with nothing, of
+        ``autoregressive`` for others), :data:`STEPS` by default; they lie where the model's
         attribute ``shift`` says, if it has one (:func:`~worldloom.nn.tables.times`).
     size: (height, width) other than those trained on, for a model with a method ``at_size``.
     guidance: weight of each condition that is guided by, in place of the model's own.
@@ -92,7 +93,8 @@ def prompted(
     chunk = min(frames, int(getattr(model, "window", WINDOW))) if chunk is None else min(frames, chunk)
     overlap = chunk // 2 if overlap is None else overlap
     parts = windows(frames, head, tail, chunk, overlap)
-    plan = _table(table, steps, parts[0].end - parts[0].begin, float(getattr(model, "shift", 1.0)))
+    shift = float(getattr(model, "shift", 1.0))
+    plan = _table(table, steps, parts[0].end - parts[0].begin, shift, model.capabilities)
     start = torch.zeros_like(known)
     start[:, 0] = True
     whole = Segment({sensor: video}, controls, start, torch.ones_like(known), once=model.spec.once)
@@ -158,14 +160,16 @@ def _seed_of(seed: int, window: int) -> int:
     return seed if window == 0 else int(mix(torch.tensor(seed), window))
 
 
-def _table(table: str | Tensor | None, steps: int | None, frames: int, shift: float) -> Tensor | None:
+def _table(
+    table: str | Tensor | None, steps: int | None, frames: int, shift: float, capabilities: Collection[str]
+) -> Tensor | None:
     """The table of a window of so many frames; None: the model's own."""
     if isinstance(table, Tensor):
         tables.check_table(table, frames)
         return table
     if table is None and steps is None:
         return None
-    name = table or "joint"
+    name = table or ("joint" if "unprompted" in capabilities else "autoregressive")
     return tables.make(name, frames, STEPS if steps is None else steps, shift=shift, **OPTIONS.get(name, {}))
 
 

@@ -59,7 +59,7 @@ def keyframed(
         )
     once = {name for name, kind in model.spec.given.items() if kind.per == "once"}
     lengths = [x.shape[1] for name, x in given.items() if name not in once]
-    length = frames or min(lengths, default=0)
+    length = min(lengths, default=0) if frames is None else frames
     if length < 1 or any(n < length for n in lengths):
         raise ContractError(
             f"How long shall the dream be? Give `frames`, and controls for as many: found {frames} and {lengths}."

@@ -13,19 +13,18 @@ M = TypeVar("M", bound=WorldModel)
 
 
 def otherwise(model: M, **settings: Any) -> M:
-    """The same model, its weights shared, with other settings in its configuration: of how it dreams, such as the
-    diffusion family's ``steps``, ``told_noise`` or ``retrieve``, not of its layers.
+    """The same model, its weights shared, with other settings of how it dreams: those that its attribute
+    ``dream_settings`` names, such as the diffusion family's ``steps`` or ``told_noise``.
 
-    Raises :class:`UnsupportedError` where the configuration has no such setting; a value that it refuses is its own
-    error.
+    Raises :class:`UnsupportedError` for any other setting; a value that the configuration refuses is its own error.
     """
     config = model.config
-    known = [f.name for f in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
+    known = sorted(getattr(model, "dream_settings", ()))
     for name in settings:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f" Did you mean {near[0]!r}?" if near else f" It has {known or 'none'}."
-            raise UnsupportedError(f"{type(model).__name__} has no setting {name!r}.{hint}")
+            raise UnsupportedError(f"This {type(model).__name__} has no setting {name!r} of how it dreams.{hint}")
     if not settings:
         return model
     model = copy.copy(model)

@@ -149,6 +149,13 @@ def needs_future(table: Float[Tensor, "rows frames"]) -> bool:
     return bool((moving & (unfinished > 0)).any())
 
 
+def needs_later(table: Float[Tensor, "rows frames"]) -> bool:
+    """Whether some frame moves while a later one is cleaner: only a model that sees later frames makes use of that."""
+    moving, before = table[1:] > table[:-1], table[:-1]
+    cleanest = before.flip(1).cummax(1).values.flip(1)  # of the frame itself and later ones
+    return bool((moving & (cleanest > before)).any())
+
+
 def moves(
     table: Float[Tensor, "rows frames"],
 ) -> Iterator[tuple[Float[Tensor, " frames"], Float[Tensor, " frames"], Bool[Tensor, " frames"]]]:

@@ -270,11 +270,13 @@ def folded(layer: nn.Conv2d, x: Float[Tensor, "n c H W"]) -> Float[Tensor, "n d 
     stride are the fold: frames need not be rearranged."""
     fold = math.isqrt(layer.in_channels // x.shape[1])
     kernel = layer.weight.reshape(layer.out_channels, x.shape[1], fold, fold)
-    return F.conv2d(x, kernel.contiguous(memory_format=torch.channels_last), layer.bias, stride=fold)
+    if x.device.type != "mps":  # where convolutions of other layouts have been wrong (see worldloom.nn.devices)
+        kernel = kernel.contiguous(memory_format=torch.channels_last)
+    return F.conv2d(x, kernel, layer.bias, stride=fold)
 
 
 def fourier(level: Float[Tensor, " rows"], size: int) -> Float[Tensor, "rows size"]:
-    """Sines and cosines of a noise level in [0, 1] at octave-spaced frequencies, (N,) to (N, size)."""
+    """Sines and cosines of a noise level in [0, 1] at frequencies that rise geometrically, (N,) to (N, size)."""
     frequency = math.pi * 2.0 ** torch.linspace(-1, 5, size // 2, device=level.device)
     angle = level[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], 1)

@@ -112,6 +112,8 @@ class DiffusionConfig:
                 f"A past declared as noisy as {self.told_noise:g} (told_noise) was never seen in training: set "
                 f"context_noise to as much, found {self.context_noise:g}, or joint above 0."
             )
+        if self.shortcut and self.flow.shift != 1:
+            raise ConfigError(f"Shortcuts are learnt on even steps: leave flow.shift at 1, found {self.flow.shift:g}.")
         if self.shortcut and not self.joint:
             raise ConfigError(f"Shortcuts are learnt on whole clips (shortcut {self.shortcut}): set joint above 0.")
         for name, p in self.drop.items():

@@ -18,7 +18,8 @@ from worldloom.models.diffusion.backbone import Around, Backbone, Recall, fourie
 from worldloom.models.diffusion.clip import Clip, Neighbours, pad_to
 from worldloom.models.diffusion.conditions import Conditions
 from worldloom.models.diffusion.config import DiffusionConfig
-from worldloom.models.diffusion.flow import shown_to_denoise, to_clean, visible
+from worldloom.models.diffusion.flow import to_clean, visible, whole
+from worldloom.models.diffusion.shortcut import learnt
 from worldloom.nn.conv import quarters
 from worldloom.tokenizers.continuous import Continuous
 
@@ -117,11 +118,11 @@ class Denoiser(WorldModel):
 
     def encode(self, frames: UInt8[Tensor, "b t C H W"]) -> Float[Tensor, "b t c h w"]:
         """Frames as the network works on them: pixels in [-1, 1] padded to the grid, or latents, without a gradient."""
-        x = frames.float().div_(127.5).sub_(1.0)
+        x = (frames / 127.5).sub_(1.0)
         if self.codec is None:
             return self.pad(x)
         with torch.no_grad():
-            return self.codec.encode(x)
+            return self.pad(self.codec.encode(x))
 
     def leave(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b C H W"]:
         """Frames in [0, 1] from what the network works on, without padding."""
@@ -130,8 +131,8 @@ class Denoiser(WorldModel):
         return (x + 1.0) / 2.0
 
     def pad(self, x: Tensor) -> Tensor:
-        """Frames (..., H, W) padded to the grid."""
-        return pad_to(x, self.config.backbone.multiple, -1.0)
+        """Frames (..., H, W) padded to the grid: pixels with black, latents with zeros."""
+        return pad_to(x, self.config.backbone.multiple, -1.0 if self.codec is None else 0.0)
 
     def crop(self, x: Tensor) -> Tensor:
         """Without the padding."""
@@ -139,11 +140,17 @@ class Denoiser(WorldModel):
 
     def tidy(self, x: Tensor) -> Tensor:
         """A predicted frame in the range of true ones, its padding as theirs. Latents have no range."""
-        return self.pad(self.crop(x).clamp(-1.0, 1.0)) if self.codec is None else x
+        x = self.crop(x)
+        return self.pad(x.clamp(-1.0, 1.0) if self.codec is None else x)
 
     def squared_error(self, a: Tensor, b: Tensor) -> Float[Tensor, " n"]:
         """Mean squared difference of frames (N, C, H, W), padding left out."""
         return (self.crop(a - b) ** 2).mean((1, 2, 3))
+
+    def shown(self, frame: Tensor, level: Tensor) -> Tensor:
+        """What others see of a frame x_t (..., C, H, W) at its level: no noise at 0, unless the model makes long steps.
+        Where a long step ends is decided by the noise it begins at, that of the frames beside it too."""
+        return whole(frame, level) if self.config.shortcut else visible(frame, level)
 
     def clip(
         self,
@@ -162,7 +169,7 @@ class Denoiser(WorldModel):
     def show(self, clip: Clip, frame: Tensor, level: Tensor, at: int | None = None) -> None:
         """Add a frame x_t (B, C, H, W) at its level (B,) to a clip at its end, or exchange the one ``at`` an index."""
         i = clip.length if at is None else at
-        shown = visible(frame, level)
+        shown = self.shown(frame, level)
         keys = []
         if self.heard is not None:
             note = self.heard(level[:, None])
@@ -186,9 +193,8 @@ class Denoiser(WorldModel):
         once = None if given.once is None else given.once.repeat_interleave(n, 0)
         recall = None
         if self.config.memory:
-            recall = ring.recall_clip(
-                clip.keys, targets, reach, first, self.config.memory, self.config.sink, self.config.retrieve
-            )
+            cfg = self.config
+            recall = ring.recall_clip(clip.keys, targets, reach, first, cfg.memory, cfg.sink, cfg.retrieve, cfg.archive)
         text = given.text
         if text is not None:
             text = (text[0].repeat_interleave(n, 0), text[1].repeat_interleave(n, 0))
@@ -204,8 +210,9 @@ class Denoiser(WorldModel):
         recall: Recall | None,
         text: tuple[Tensor, Tensor] | None,
     ) -> Around:
-        if maps is not None and self.codec is not None:
-            maps = F.pixel_unshuffle(maps, self.codec.factor_space)
+        if maps is not None:
+            maps = maps if self.codec is None else F.pixel_unshuffle(maps, self.codec.factor_space)
+            maps = pad_to(maps, self.config.backbone.multiple, 0.0)
         base = self.context(told)
         stem = self.net.stem(stacked, maps)
         if self.slots is not None and vectors is not None:
@@ -235,7 +242,7 @@ class Denoiser(WorldModel):
         """What modulates every block at noise level t, on a step as long as ``span`` (None: infinitely short)."""
         level = fourier(t, 32)
         if self.config.shortcut:
-            level = torch.cat([level, fourier(torch.zeros_like(t) if span is None else span, 32)], 1)
+            level = torch.cat([level, fourier(torch.zeros_like(t) if span is None else learnt(t, span), 32)], 1)
         return self.mixer(self.level(level) + around.base)
 
     def denoise(
@@ -244,7 +251,9 @@ class Denoiser(WorldModel):
         """Clean-frame estimate (N, C, H, W), for a step as long as ``span`` if the model learnt shortcuts. A network
         that emits x emits what to add to a share of the last frame."""
         flow = self.config.flow
-        output = self.net(shown_to_denoise(flow, noisy, t), around, self.condition(t, around, span)).float()
+        # A target that contains the noise can't be told without seeing it.
+        shown = whole(noisy, t) if flow.target in ("flow", "noise") else self.shown(noisy, t)
+        output = self.net(shown, around, self.condition(t, around, span)).float()
         if flow.target == "x":
             output = output + self.config.residual * around.last
         return to_clean(flow, output, noisy, t)

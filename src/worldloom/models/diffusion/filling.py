@@ -11,6 +11,7 @@ from torch import Tensor
 
 from worldloom.contract import ContractError, Segment, UnsupportedError, row_keys
 from worldloom.models.diffusion.clip import Clip, reachable
+from worldloom.models.diffusion.flow import as_level
 from worldloom.models.diffusion.sampling import guided, walk
 from worldloom.nn import noise, tables
 
@@ -30,18 +31,25 @@ def check_fill(
         name, steps = ("joint", max(8, cfg.steps)) if cfg.joint else ("autoregressive", cfg.steps)
         table = tables.make(name, length, steps, shift=cfg.flow.shift)
     tables.check_table(table, length)
-    begun = ((table[0] > 0) & ~known.all(0).to(table.device)).nonzero().flatten().tolist()
+    table = table.cpu()
+    begun = ((table[0] > 0) & ~known.all(0).cpu()).nonzero().flatten().tolist()
     if begun:
         raise ContractError(
             f"The table begins frame {begun[0]} at {float(table[0, begun[0]]):g}, and it is not known: there "
             "is nothing but noise to begin with. Start it at 0, or mark it as known."
         )
-    future = tables.needs_future(torch.where(known.all(0).cpu(), 1.0, table))
+    table = torch.where(known.all(0).cpu(), 1.0, table)
+    future = tables.needs_future(table)
     later = bool((known[:, 1:] & ~known[:, :-1].cummin(1).values).any())
     if later and not cfg.ahead:
         raise UnsupportedError(
             "A known frame lies behind an unknown one, and this model sees only the past: train one with ahead "
             "above 0 (and joint), or mark known frames at the beginning alone."
+        )
+    if not cfg.ahead and tables.needs_later(table):
+        raise UnsupportedError(
+            "The table denoises frames after later ones, and this model sees only the past: train one with ahead "
+            "above 0 (and joint), or take another table."
         )
     if future and not cfg.joint:
         raise UnsupportedError(
@@ -58,6 +66,9 @@ def fill(model: Diffusion, segment: Segment, known: Bool[Tensor, "b t"], seed: i
     cfg = model.config
     b, length = segment.first.shape
     table, both_ways = check_fill(model, known, table, b, length)
+    model.spec.check_obs(segment.obs, b, length)
+    model.spec.controls({n: x for n, x in segment.control.items() if n not in model.spec.once}, b, length)
+    model.spec.controls_once({n: x for n, x in segment.control.items() if n in model.spec.once}, b)
     segment = segment.to(model.device)
     known = known.to(model.device)
     truth = model.enter(segment)
@@ -74,6 +85,9 @@ def fill(model: Diffusion, segment: Segment, known: Bool[Tensor, "b t"], seed: i
     held: dict[str | None, list[Tensor]] = {hidden: [] for hidden in clips}
 
     def estimate(frames: list[Tensor], times: Tensor, moving: list[int], spans: list[float]) -> Tensor:
+        spans = (
+            spans if len(set(spans)) == 1 else [0.0] * len(spans)
+        )  # long steps are learnt by frames that go together
         span = torch.tensor(spans, device=model.device).expand(b, -1).flatten()
 
         def one(hidden: str | None) -> Tensor:
@@ -81,9 +95,15 @@ def fill(model: Diffusion, segment: Segment, known: Bool[Tensor, "b t"], seed: i
             for i, frame in enumerate(frames):
                 if i < len(old) and old[i] is frame:
                     continue
-                model.show(clip, frame, times[:, i], i if i < len(old) else None)
+                # What is clean may be told as noisy, as in dreams frame by frame.
+                clean = times[:, i] == 1
+                told = torch.where(clean, 1 - cfg.told_noise, times[:, i])
+                shown = frame * as_level(torch.where(clean, told, 1.0), frame)
+                model.show(clip, shown, told, i if i < len(old) else None)
             held[hidden] = list(frames)
-            seen = reach[:, moving] & (hidden != "history")
+            seen = reach[:, moving]
+            if hidden == "history":  # what is finished; frames that are made together go on seeing each other
+                seen = seen & (times < 1)[:, None]
             around = model.around(clip, moving, seen, segment.first)
             noisy = torch.stack([frames[i] for i in moving], 1)
             return model.denoise(noisy.flatten(0, 1), times[:, moving].flatten(), around, span)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from worldloom.configs import ConfigError, within
@@ -61,7 +61,7 @@ def draw_levels(
     return torch.sigmoid(torch.randn(*shape, device=device, generator=generator) * config.spread + config.mean)
 
 
-def as_level(t: Float[Tensor, "*lead"], like: Float[Tensor, "*lead ..."]) -> Tensor:
+def as_level(t: Shaped[Tensor, "*lead"], like: Float[Tensor, "*lead ..."]) -> Tensor:
     """Levels (*lead) with as many axes of size one as it takes to multiply frames (*lead, C, H, W)."""
     return t.reshape(*t.shape, *[1] * (like.ndim - t.ndim))
 
@@ -98,12 +98,9 @@ def visible(noisy: Float[Tensor, "*lead c h w"], t: Float[Tensor, "*lead"]) -> T
     return noisy * as_level(t / spread_at(t), noisy)
 
 
-def shown_to_denoise(config: FlowConfig, noisy: Tensor, t: Tensor) -> Tensor:
-    """What the network sees of the frame that it denoises: as :func:`visible`, unless its target contains the noise,
-    which it then must see at t = 0 too."""
-    if config.target in ("flow", "noise"):
-        return noisy / as_level(spread_at(t), noisy)
-    return visible(noisy, t)
+def whole(noisy: Float[Tensor, "*lead c h w"], t: Float[Tensor, "*lead"]) -> Tensor:
+    """What is shown where the noise matters too: x_t at unit variance, at t = 0 the noise itself."""
+    return noisy / as_level(spread_at(t), noisy)
 
 
 def loss_weight(config: FlowConfig, t: Tensor) -> Tensor:

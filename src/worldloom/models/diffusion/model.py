@@ -24,7 +24,7 @@ from worldloom.models.diffusion.clip import reachable
 from worldloom.models.diffusion.config import DiffusionConfig
 from worldloom.models.diffusion.denoiser import Denoiser
 from worldloom.models.diffusion.filling import fill
-from worldloom.models.diffusion.flow import as_level, visible
+from worldloom.models.diffusion.flow import as_level
 from worldloom.models.diffusion.sampling import guided, walk
 from worldloom.models.diffusion.shortcut import shortcut_clips
 from worldloom.models.diffusion.training import next_frames, whole_clips
@@ -90,6 +90,11 @@ class Diffusion(Denoiser):
     def shift(self) -> float:
         """Where the steps of sampling tables lie that suit this model."""
         return self.config.flow.shift
+
+    @property
+    def dream_settings(self) -> tuple[str, ...]:
+        """Settings that may change after training (:func:`worldloom.imagination.settings.otherwise`)."""
+        return ("steps", "method", "guidance", "told_noise", *(("retrieve", "archive") if self.config.retrieve else ()))
 
     # ---------------------------------------------------------------------------- training
 
@@ -243,7 +248,7 @@ class Diffusion(Denoiser):
             return self.tidy(guided(cfg.guidance, one))[:, None]
 
         shape = tuple(self.pad(state["past"][:, 0]).shape[1:])
-        if cfg.steps == 1 and cfg.flow.target in ("x", "v"):  # the only step sees no noise and leaves none
+        if cfg.steps == 1 and cfg.flow.target in ("x", "v") and not cfg.shortcut:  # no noise is seen, and none is left
             x = torch.zeros(state.batch, 1, *shape, device=state.device)
         else:
             x = noise.normal(state.key, state.frame, 0, shape)[:, None]
@@ -293,10 +298,9 @@ class Diffusion(Denoiser):
         maps = None if embedded.maps is None else embedded.maps[:, -1]
         return self._assemble(stacked, levels, vectors, embedded.once, maps, recall, embedded.text)
 
-    @staticmethod
-    def _declared(frames: Tensor, level: Tensor) -> Tensor:
+    def _declared(self, frames: Tensor, level: Tensor) -> Tensor:
         """What is shown of clean frames that are declared to stand at a level: x_t without its noise."""
-        return visible(frames * as_level(level, frames), level)
+        return self.shown(frames * as_level(level, frames), level)
 
     def decode(self, state: State, *, raw: bool = False) -> dict[str, Tensor]:
         """The newest frame."""

@@ -113,6 +113,7 @@ def recall_clip(
     slots: int,
     sink: int,
     retrieve: int = 0,
+    archive: int = 0,
 ) -> Recall:
     """What n target frames of a clip may recall of it: what a ring of so many slots would hold of its frames.
 
@@ -131,7 +132,7 @@ def recall_clip(
         marks = mark(torch.stack([k[0] for k in keys], 1)).detach()
         before = (index - 1).clamp_min(0)
         asked = marks[:, before] * torch.gather(reach, 2, before[None, :, None].expand(len(reach), -1, 1))
-        open_to = reach & ~near & (behind > 0)
+        open_to = reach & ~near & (behind > 0) & (behind <= archive)
         alike = likeness(asked, marks).masked_fill(~open_to, -torch.inf)
         best = alike.topk(min(retrieve, t), -1).indices
         allowed = allowed | (torch.zeros_like(reach).scatter(2, best, True) & open_to)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from worldloom.models.diffusion.training import Sums
 
 FINEST = 4
-"""The shortest step that is a target of its own is 2^-FINEST; two of half of it are its teacher."""
+"""The shortest step that is a target of its own is 2^-FINEST; its teacher are two infinitely short ones, as trained on
+data, each taken for half of it."""
 
 
 def aim(x: Tensor, end: Tensor, t: Tensor, span: Tensor) -> Tensor:
@@ -32,6 +33,17 @@ def aim(x: Tensor, end: Tensor, t: Tensor, span: Tensor) -> Tensor:
 def towards(x: Tensor, clean: Tensor, t: Tensor, span: Tensor) -> Tensor:
     """A straight step of length ``span`` from ``x`` at time t, aimed at ``clean``."""
     return torch.lerp(x, clean, as_level((span / (1 - t).clamp_min(1e-6)).clamp(0, 1), x))
+
+
+def learnt(t: Tensor, span: Tensor) -> Tensor:
+    """The length that is told of a step: its own where it was trained, a half, a quarter, ... of all times and on their
+    grid, and 0, an infinitely short one, elsewhere."""
+    halvings = -torch.log2(span.clamp_min(1e-9))
+    places = t / span.clamp_min(1e-9)
+    known = (span > 0) & (halvings < FINEST + 0.5)
+    for x in (halvings, places):
+        known = known & ((x - x.round()).abs() < 1e-3)
+    return torch.where(known, span, 0.0)
 
 
 def shortcut_clips(model: Diffusion, segment: Segment, generator: torch.Generator | None, sums: Sums) -> Sums:
@@ -54,9 +66,10 @@ def shortcut_clips(model: Diffusion, segment: Segment, generator: torch.Generato
     x = corrupt(truth, torch.randn(truth.shape, device=device, generator=generator), t)
     both = rand(b) < 0.5 if model.config.ahead else None
     reach = reachable(segment.first, segment.valid, both)
+    keep = model.conditions.draw_kept(model.config.drop, b, device, generator)
 
     def estimate(x: Tensor, t: Float[Tensor, "b t"], span: Float[Tensor, "b t"]) -> Tensor:
-        clip = model.clip(x, t, segment.control)
+        clip = model.clip(x, t, segment.control, keep=keep)
         around = model.around(clip, range(length), reach, segment.first)
         out = model.denoise(x.flatten(0, 1), t.flatten(), around, span.flatten())
         return out.unflatten(0, (b, length))
