@@ -129,11 +129,19 @@ def test_too_much_is_not_shipped(package: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_rounding_is_measured_from_the_same_starts(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def wiped(weights, kind):
+        asked.append(kind)
+        return {name: torch.zeros_like(x) for name, x in weights.items()}
+
     monkeypatch.setattr(measuring, "HORIZON", 10)
+    monkeypatch.setattr(measuring, "rounded", wiped)
     rows = rounding(run, Dataset(run / "data"), 2, 0)
     assert [r["stored"] for r in rows] == ["float32", "float16", "bfloat16"]
     assert rows[0]["more_px"] == [0.0] * 2
-    assert rows[1]["median_px"] != rows[0]["median_px"]
+    assert asked == [torch.float16, torch.bfloat16]
+    assert rows[1]["median_px"] == rows[2]["median_px"] != rows[0]["median_px"]  # black frames show no ball
 
 
 def test_the_page_says_what_was_asked_for_and_whether_it_was_reached() -> None:
