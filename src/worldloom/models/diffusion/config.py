@@ -22,7 +22,8 @@ class DiffusionConfig:
     """Later frames in the stem. With 0 a frame sees its past alone; above 0, joint training shows half of the clips
     both ways, and ``fill`` can then extend backward and dream what lies between known frames."""
     memory: int = 0
-    """Frames that attention may recall, beyond those in the stem. 0: none. Needs ``backbone.attention``."""
+    """Frames that attention may recall: the first ``sink`` of the episode and the last ones, those in the stem too.
+    0: none. Needs ``backbone.attention``."""
     sink: int = 1
     """How many of an episode's first frames stay in memory for good."""
     retrieve: int = 0
