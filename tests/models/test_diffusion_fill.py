@@ -230,10 +230,3 @@ def test_without_history_frames_that_are_made_together_still_see_each_other() ->
     action[:, 4] = (action[:, 4] + 1) % 3
     changed = (dream(but(clip, action=action)) - plain).abs().amax((0, 2, 3, 4))
     assert (changed[1:] > 1e-5).all(), changed
-
-
-def test_a_table_is_read_wherever_it_is_and_frames_are_not_written_into() -> None:
-    model, clip = make(), random_clip(length=4)
-    before = clip.obs["camera"].clone()
-    model.fill(clip, prompt(clip, 2), table=tables.joint(4, 2))
-    assert torch.equal(clip.obs["camera"], before)

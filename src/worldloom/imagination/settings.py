@@ -18,7 +18,6 @@ def otherwise(model: M, **settings: Any) -> M:
 
     Raises :class:`UnsupportedError` for any other setting; a value that the configuration refuses is its own error.
     """
-    config = model.config
     known = sorted(getattr(model, "dream_settings", ()))
     for name in settings:
         if name not in known:
@@ -28,5 +27,5 @@ def otherwise(model: M, **settings: Any) -> M:
     if not settings:
         return model
     model = copy.copy(model)
-    model.config = dataclasses.replace(config, **settings)
+    model.config = dataclasses.replace(model.config, **settings)
     return model

@@ -67,8 +67,9 @@ def fill(model: Diffusion, segment: Segment, known: Bool[Tensor, "b t"], seed: i
     b, length = segment.first.shape
     table, both_ways = check_fill(model, known, table, b, length)
     model.spec.check_obs(segment.obs, b, length)
-    model.spec.controls({n: x for n, x in segment.control.items() if n not in model.spec.once}, b, length)
-    model.spec.controls_once({n: x for n, x in segment.control.items() if n in model.spec.once}, b)
+    once = {n: x for n, x in segment.control.items() if n in model.spec.once}
+    model.spec.controls_once(once, b)
+    model.spec.controls({n: x for n, x in segment.control.items() if n not in once}, b, length)
     segment = segment.to(model.device)
     known = known.to(model.device)
     truth = model.enter(segment)
@@ -85,9 +86,8 @@ def fill(model: Diffusion, segment: Segment, known: Bool[Tensor, "b t"], seed: i
     held: dict[str | None, list[Tensor]] = {hidden: [] for hidden in clips}
 
     def estimate(frames: list[Tensor], times: Tensor, moving: list[int], spans: list[float]) -> Tensor:
-        spans = (
-            spans if len(set(spans)) == 1 else [0.0] * len(spans)
-        )  # long steps are learnt by frames that go together
+        if len(set(spans)) > 1:  # long steps are learnt by frames that go together
+            spans = [0.0] * len(spans)
         span = torch.tensor(spans, device=model.device).expand(b, -1).flatten()
 
         def one(hidden: str | None) -> Tensor:
