@@ -127,6 +127,10 @@ def test_what_can_not_be_is_said_at_once():
         Remedy(anchor=5, keyframes=4)
     with pytest.raises(ContractError, match="anchor and keyframes are at least 0"):
         Remedy(anchor=-1)
+    with pytest.raises(ContractError, match="set anchor too"):
+        Remedy(history=True)
+    with pytest.raises(ContractError, match=r"chunk, steps is of dreams with keyframes"):
+        Remedy(chunk=12, steps=4)
     with pytest.raises(UnsupportedError, match="fill"):
         Remedy(keyframes=4).dream(Counter(), history([[3, 7]]), torch.zeros(1, 6, dtype=torch.int64))
     with pytest.raises(ContractError, match="How long shall the dream be"):

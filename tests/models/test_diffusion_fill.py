@@ -28,6 +28,13 @@ CASES: dict[str, dict[str, Any]] = {
     "told": {"memory": 3, "told_noise": 0.3, "steps": 2},
     "no sink": {"memory": 2, "sink": 0},
     "guided": {"memory": 3, **GUIDED},
+    "history through noise": {"memory": 0, "guidance": {"history": 2.0}, "history_level": 0.6, "steps": 2},
+    "history through noise, long steps": {
+        "memory": 0,
+        "shortcut": 0.5,
+        "guidance": {"history": 2.0},
+        "history_level": 0.6,
+    },
     "heun": {"memory": 3, "method": "heun", "steps": 3},
     "next frames": {"memory": 0, "joint": 0.0, "steps": 1},
     "velocity": {"flow": FlowConfig(target="v"), "steps": 3},

@@ -63,6 +63,16 @@ def test_at_pure_noise_velocities_still_say_x_and_noise_does_not() -> None:
     assert not to_clean(FlowConfig(target="noise"), e, e, none).any()
 
 
+def test_the_weight_of_a_noise_target_makes_the_error_of_x_that_of_the_noise() -> None:
+    config = FlowConfig(weighting="noise", target="noise", clip=1e-3)
+    clean, drawn, guess = torch.randn(3, 4, 5, 1, 1, 1, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([0.1, 0.4, 0.7, 0.95])[:, None].expand(4, 5)
+    x = to_clean(config, guess, corrupt(clean, drawn, t), t)
+    weighed = loss_weight(config, t) * (x - clean).square().mean((2, 3, 4))
+    torch.testing.assert_close(weighed, (guess - drawn).square().mean((2, 3, 4)), rtol=1e-3, atol=1e-5)
+    assert float(loss_weight(config, torch.zeros(()))) == 0
+
+
 def test_min_snr_rises_with_the_signal_to_its_cap_and_keeps_pure_noise() -> None:
     config = FlowConfig(weighting="min_snr", snr_cap=4.0)
     t = torch.tensor([0.0, 0.5, 0.6, 0.7, 0.999])

@@ -138,6 +138,24 @@ def test_history_guidance_of_weight_zero_sees_no_past() -> None:
     torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
 
 
+def test_history_through_noise_lies_between_none_and_all_of_it() -> None:
+    clips = [random_clip(length=8, seed=seed) for seed in (1, 2)]
+    clips[1] = but(clips[1], action=clips[0].action)
+
+    def apart(level: float) -> float:
+        model = make(guidance={"history": 0.0}, history_level=level, steps=1)
+        a, b = (play(model, c, 7)[0][:, 7] for c in clips)
+        return float((a - b).square().mean())
+
+    plain = make(steps=1)
+    a, b = (play(plain, c, 7)[0][:, 7] for c in clips)
+    found = [apart(level) for level in (0.0, 0.2, 0.6, 0.999)]
+    assert found[0] < 1e-8
+    assert sorted(found) == found
+    assert found[1] > 1e-7
+    assert found[3] == pytest.approx(float((a - b).square().mean()), rel=0.1)
+
+
 @pytest.mark.parametrize(("method", "passes"), [("euler", 3), ("heun", 5)])
 def test_passes_are_made_for_weights_other_than_one_alone_and_surroundings_once_a_frame(
     method: str, passes: int

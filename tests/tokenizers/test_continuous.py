@@ -253,6 +253,25 @@ def test_a_ball_that_is_lost_or_left_standing_costs_one_however_small() -> None:
     assert float(reconstruction_loss(still[:, :1], still[:, :1], 0.5)[0]) == 0.0
 
 
+@pytest.mark.parametrize("time", [0, 1])
+def test_padding_does_not_enter_the_statistics(time: int) -> None:
+    video = torch.randn(2, 5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    valid = torch.ones(2, 5, dtype=torch.bool)
+    valid[1, 3:] = False
+    padded = torch.where(valid[..., None, None, None], video, torch.tensor(9.0))
+    found = []
+    for clip in (video, padded):
+        torch.manual_seed(0)
+        model = Continuous(3, ContinuousConfig(latent=4, width=8, noise=0.0, time=time, temporal=False)).train()
+        model.loss(clip, valid=valid)
+        found.append(torch.cat([model.mean, model.square]))
+        model.loss(clip, valid=torch.zeros_like(valid))
+        assert torch.equal(found[-1], torch.cat([model.mean, model.square]))
+    assert torch.equal(*found)
+    model.loss(padded)
+    assert not torch.equal(found[0][:4], model.mean)
+
+
 def test_frames_that_are_not_valid_do_not_count() -> None:
     model = make()
     video = clip(4)

@@ -102,8 +102,8 @@ class Remedy:
     """Frames that are dreamed together with keyframes; None: as many as the model was trained on."""
     overlap: int | None = None
     """How many of them are known from before at least; None: a quarter."""
-    steps: int = STEPS
-    """Denoising steps of each frame with keyframes."""
+    steps: int | None = None
+    """Denoising steps of each frame with keyframes; None: :data:`~worldloom.imagination.prompts.STEPS`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the model to change (see :func:`otherwise`): ``told_noise`` for a past that is trusted less,
     ``retrieve`` 0 for a dream without explicit memory."""
@@ -116,6 +116,11 @@ class Remedy:
                 "Re-anchoring shows a dream the truth frame by frame, and keyframes are dreamed ahead of it: choose "
                 f"one, found anchor {self.anchor} and keyframes {self.keyframes}."
             )
+        if self.history and not self.anchor:
+            raise ContractError("history says what an anchor shows: set anchor too, or leave it out.")
+        unused = [n for n in ("chunk", "overlap", "steps") if getattr(self, n) is not None]
+        if unused and not self.keyframes:
+            raise ContractError(f"{', '.join(unused)} is of dreams with keyframes: set keyframes too, or leave it out.")
 
     @property
     def shows_truth(self) -> bool:
@@ -137,7 +142,7 @@ class Remedy:
         model = otherwise(model, **self.settings)
         if self.keyframes:
             return keyframed(
-                model, prompt, actions, frames, every=self.keyframes, steps=self.steps, chunk=self.chunk,
+                model, prompt, actions, frames, every=self.keyframes, steps=self.steps or STEPS, chunk=self.chunk,
                 overlap=self.overlap, seed=seed,
             )  # fmt: skip
         made = imagine(

@@ -148,10 +148,13 @@ class Continuous(nn.Module):
         return self._video(self._unnormalised(latents), Memory())[:, self.factor_time - 1 :]
 
     def forward(
-        self, video: Float[Tensor, "B T C H W"], generator: torch.Generator | None = None
+        self,
+        video: Float[Tensor, "B T C H W"],
+        generator: torch.Generator | None = None,
+        valid: Bool[Tensor, "B T"] | None = None,
     ) -> tuple[Float[Tensor, "B T C H W"], Float[Tensor, "B N c h w"]]:
         """The reconstruction and the latents. In training the latents are noised on their way to the decoder (those
-        returned are not), and the running statistics take them in.
+        returned are not), and the running statistics take in those of frames that are all ``valid``.
 
         The noise is as large as the batch's own spread, through which the gradient flows: so the encoder gains nothing
         by making its latents larger.
@@ -160,7 +163,9 @@ class Continuous(nn.Module):
         raw = self._raw(self._groups(video), Memory())
         given = raw
         if self.training:
-            self._take_in(raw.detach())
+            self._take_in(
+                raw.detach(), None if valid is None else self._groups(valid).unflatten(1, (-1, self.factor_time)).all(2)
+            )
             if self.config.noise:
                 drawn = torch.randn(raw.shape, device=raw.device, generator=generator)
                 spread = raw.var((0, 1, 3, 4), correction=0).add(1e-6).sqrt()
@@ -177,7 +182,7 @@ class Continuous(nn.Module):
 
         Who wants the latents too calls the module, and then :func:`reconstruction_loss`.
         """
-        made, _ = self(video, generator)
+        made, _ = self(video, generator, valid)
         return reconstruction_loss(made, video, self.config.motion, valid)
 
     # ------------------------------------------------------------------------------ piece by piece
@@ -227,7 +232,7 @@ class Continuous(nn.Module):
 
     def _groups(self, video: Tensor) -> Tensor:
         """(B, T, ...) to (B, N·f, ...): the first frame fills a group of its own."""
-        first = video[:, :1].expand(-1, self.factor_time - 1, -1, -1, -1)
+        first = video[:, :1].expand(-1, self.factor_time - 1, *[-1] * (video.ndim - 2))
         return torch.cat([first, video], 1)
 
     def _raw(self, frames: Tensor, memory: Memory) -> Tensor:
@@ -249,13 +254,17 @@ class Continuous(nn.Module):
         return latents * self._spread()[:, None, None] + self.mean[:, None, None]
 
     @torch.no_grad()
-    def _take_in(self, raw: Tensor) -> None:
-        """Running mean and mean square: plain averages at first, later of about the last hundred batches."""
-        self.batches += 1
-        weight = (1 / self.batches).clamp_min(SLOWEST)
+    def _take_in(self, raw: Tensor, real: Tensor | None) -> None:
+        """Running mean and mean square: plain averages at first, later of about the last hundred batches. ``real``:
+        (B, N) which latent frames stand for true frames; the zeros that pad a window are not the world's."""
+        share = torch.ones_like(raw[:, :, 0, 0, 0]) if real is None else real.to(raw.dtype)
+        total = share.sum()
+        self.batches += total > 0
+        weight = (1 / self.batches.clamp_min(1)).clamp_min(SLOWEST) * (total > 0)
+        share = (share / total.clamp_min(1))[:, :, None]
         # In place: a state dict and an optimiser's copy of the buffers see the new values.
-        self.mean.lerp_(raw.mean((0, 1, 3, 4)), weight)
-        self.square.lerp_(raw.square().mean((0, 1, 3, 4)), weight)
+        self.mean.lerp_((raw.mean((3, 4)) * share).sum((0, 1)), weight)
+        self.square.lerp_((raw.square().mean((3, 4)) * share).sum((0, 1)), weight)
 
 
 def reconstruction_loss(

@@ -48,10 +48,10 @@ def orthogonal(x: Tensor, rounds: int = ROUNDS) -> Tensor:
 def hidden(model: nn.Module) -> frozenset[str]:
     """Names of the parameters that Muon moves: weights of linear layers and convolutions between hidden features.
 
-    A matrix of such a layer takes features to features. Left to AdamW are embeddings (rows that are looked up one by
-    one), parameters that no linear layer or convolution owns (positions, gains, stacks of matrices), weights tied to
-    any of these, and the modules or parameters that the model itself names in its attribute ``not_hidden``: layers that
-    face data or conditions.
+    A matrix of such a layer takes features to features, those of a text too. Left to AdamW are embeddings (rows that
+    are looked up one by one), parameters that no linear layer or convolution owns (positions, gains, stacks of
+    matrices), weights tied to any of these, and the modules or parameters that the model itself names in its attribute
+    ``not_hidden``: layers that face data or conditions.
     """
     apart = tuple(f"{name}." for name in getattr(model, "not_hidden", ()))
     mine: dict[int, str] = {}
@@ -102,6 +102,7 @@ class Muon(torch.optim.AdamW):
         for p in moved:
             state = self.state[p]
             if not state:
+                # Unused here, but AdamW's loading of a state looks for it.
                 state["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
                 state["exp_avg"] = torch.zeros_like(p)
             state["step"] += 1

@@ -56,6 +56,8 @@ class Conditions(nn.Module):
     @staticmethod
     def supports(spec: Spec, size: tuple[int, ...]) -> str | None:
         """Why these controls can't be taken, or None; ``size`` is the frame's (H, W)."""
+        if "history" in spec.given:
+            return "a control named 'history' can't be told from the past in guidance; give it another name"
         for name, c in spec.given.items():
             if c.kind == "tokens" and c.per == "frame":
                 return f"it takes a text once for a sequence, and {name!r} comes with every frame"

@@ -60,12 +60,17 @@ class DiffusionConfig:
     heads: bool = False
     """Whether reward and end are predicted, from the features of finished frames."""
     steps: int = 2
-    """Denoising steps of a dreamed frame."""
+    """Denoising steps of a dreamed frame. With 1 it is the mean of all that may come (but for shortcut models): enough
+    where the past decides, the same blur for every seed where nothing does."""
     method: Literal["euler", "heun"] = "euler"
     """How a step is taken; ``heun`` costs two passes but for the last step."""
     guidance: dict[str, float] = field(default_factory=dict)
     """By condition (a control that is dropped in training, or ``history``), the weight of guidance; 1 is none. Each
     costs one more pass."""
+    history_level: float = 0.0
+    """Level at which the dream that guidance on history compares with sees its past. 0: not at all; above 0: through
+    noise, so that only what such noise hides is guided (fractional history guidance, Song et al. 2025). Frame by
+    frame, what memory recalls is hidden in either case."""
     residual: float = 0.8
     """Share of the last frame that the network's output is added to. At 1 it emits changes, which is learnt fastest;
     but what a dream leaves behind then stays until it is noticed. Below 1 such remains fade by this factor a frame."""
@@ -86,7 +91,7 @@ class DiffusionConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "history", "steps", "targets", "prompt")
         at_least(self, 0, "ahead", "memory", "sink", "own_past", "retrieve", "lookback")
-        within(self, 0.0, 1.0, "short", "context_noise", "told_noise", "residual", "joint", "shortcut")
+        within(self, 0.0, 1.0, "short", "context_noise", "told_noise", "residual", "joint", "shortcut", "history_level")
         if self.prompt > self.history:
             raise ConfigError(f"prompt is at most history: found {self.prompt} and {self.history}.")
         if self.memory and not self.backbone.attention:
@@ -117,6 +122,8 @@ class DiffusionConfig:
             raise ConfigError(f"Shortcuts are learnt on even steps: leave flow.shift at 1, found {self.flow.shift:g}.")
         if self.shortcut and not self.joint:
             raise ConfigError(f"Shortcuts are learnt on whole clips (shortcut {self.shortcut}): set joint above 0.")
+        if self.history_level == 1:
+            raise ConfigError("At history_level 1 guidance on history compares a dream with itself: choose below 1.")
         for name, p in self.drop.items():
             if not 0 <= p < 1:
                 raise ConfigError(f"drop holds shares from 0 to below 1, found {p} for {name!r}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +18,9 @@ from worldloom.nn import noise, tables
 
 if TYPE_CHECKING:
     from worldloom.models.diffusion.model import Diffusion
+
+BLUR = 1
+"""Which of a frame's draws blurs it for guidance on history (0: the noise it begins with)."""
 
 
 def check_fill(
@@ -81,9 +85,13 @@ def fill(model: Diffusion, segment: Segment, known: Bool[Tensor, "b t"], seed: i
     reach = reachable(segment.first, segment.valid, both)
     clips = {
         hidden: Clip([], [], model.conditions(segment.control, () if hidden is None else (hidden,)))
-        for hidden in (None, *cfg.guidance)
+        for hidden in (None, *(name for name, weight in cfg.guidance.items() if weight != 1))
     }
     held: dict[str | None, list[Tensor]] = {hidden: [] for hidden in clips}
+
+    @functools.cache
+    def blur(i: int) -> Tensor:
+        return noise.normal(keys, torch.full_like(keys, i), BLUR, shape)
 
     def estimate(frames: list[Tensor], times: Tensor, moving: list[int], spans: list[float]) -> Tensor:
         if len(set(spans)) > 1:  # long steps are learnt by frames that go together
@@ -97,12 +105,17 @@ def fill(model: Diffusion, segment: Segment, known: Bool[Tensor, "b t"], seed: i
                     continue
                 # What is clean may be told as noisy, as in dreams frame by frame.
                 clean = times[:, i] == 1
-                told = torch.where(clean, 1 - cfg.told_noise, times[:, i])
+                blurred = hidden == "history" and cfg.history_level > 0
+                told = torch.where(clean, cfg.history_level if blurred else 1 - cfg.told_noise, times[:, i])
                 shown = frame * as_level(torch.where(clean, told, 1.0), frame)
+                if blurred:
+                    shown = shown + as_level((1 - told) * clean, frame) * blur(i)
                 model.show(clip, shown, told, i if i < len(old) else None)
             held[hidden] = list(frames)
             seen = reach[:, moving]
-            if hidden == "history":  # what is finished; frames that are made together go on seeing each other
+            if (
+                hidden == "history" and not cfg.history_level
+            ):  # what is finished; frames that are made together go on seeing each other
                 seen = seen & (times < 1)[:, None]
             around = model.around(clip, moving, seen, segment.first)
             noisy = torch.stack([frames[i] for i in moving], 1)

@@ -34,9 +34,10 @@ class FlowConfig:
     """What the network emits. ``x``: the clean frame, for pixels; ``flow``: the velocity x - e of the straight path;
     ``v``: the velocity of the variance-preserving path (Salimans & Ho 2022); ``noise``: e, as DDPM, which says nothing
     of x at t = 0 and is here to be compared with."""
-    weighting: Literal["flow", "min_snr", "none"] = "flow"
+    weighting: Literal["flow", "min_snr", "noise", "none"] = "flow"
     """Weight of the squared error of x: ``flow``: 1/(1 - t)^2, ``min_snr``: min(SNR, snr_cap) + 1 with SNR = t^2/(1 -
-    t)^2 (Hang et al. 2023; the 1 keeps pure noise), ``none``: 1."""
+    t)^2 (Hang et al. 2023; the 1 keeps pure noise), ``noise``: SNR, which is the plain squared error of e that DDPM
+    trains and counts nothing at pure noise, ``none``: 1."""
     snr_cap: float = 5.0
     """Largest SNR of ``min_snr``."""
     shift: float = 1.0
@@ -109,6 +110,8 @@ def loss_weight(config: FlowConfig, t: Tensor) -> Tensor:
         return torch.ones_like(t)
     if config.weighting == "min_snr":
         return (t / (1 - t).clamp_min(1e-3)).square().clamp_max(config.snr_cap) + 1
+    if config.weighting == "noise":
+        return (t / (1 - t).clamp_min(config.clip)).square()
     return (1 - t).clamp_min(config.clip) ** -2
 
 

@@ -23,8 +23,8 @@ from worldloom.models.diffusion.backbone import Around
 from worldloom.models.diffusion.clip import reachable
 from worldloom.models.diffusion.config import DiffusionConfig
 from worldloom.models.diffusion.denoiser import Denoiser
-from worldloom.models.diffusion.filling import fill
-from worldloom.models.diffusion.flow import as_level
+from worldloom.models.diffusion.filling import BLUR, fill
+from worldloom.models.diffusion.flow import as_level, corrupt
 from worldloom.models.diffusion.sampling import guided, walk
 from worldloom.models.diffusion.shortcut import shortcut_clips
 from worldloom.models.diffusion.training import next_frames, whole_clips
@@ -94,7 +94,8 @@ class Diffusion(Denoiser):
     @property
     def dream_settings(self) -> tuple[str, ...]:
         """Settings that may change after training (:func:`worldloom.imagination.settings.otherwise`)."""
-        return ("steps", "method", "guidance", "told_noise", *(("retrieve", "archive") if self.config.retrieve else ()))
+        own = ("steps", "method", "guidance", "history_level", "told_noise")
+        return (*own, *(("retrieve", "archive") if self.config.retrieve else ()))
 
     # ---------------------------------------------------------------------------- training
 
@@ -280,11 +281,16 @@ class Diffusion(Denoiser):
         if back:
             past = torch.cat([torch.zeros_like(past[:, :1]), past[:, :-1]], 1)
             known = torch.cat([torch.zeros_like(known[:, :1]), known[:, :-1]], 1)
+        past = self.pad(past)
         if blind:
-            known = torch.zeros_like(known)
+            level = self.config.history_level
+            known = known & (level > 0)
+            levels = known * level
+            shown = self.shown(self._blurred(state, past, back), levels) * known[..., None, None, None]
+        else:
+            levels = known * told
+            shown = self._declared(past, levels)
         embedded = self.conditions(rings, () if hidden is None else (hidden,))
-        levels = known * told
-        shown = self._declared(self.pad(past), levels)
         stacked, levels = F.pad(shown, (0, 0, 0, 0, 0, 0, 0, ahead)).flatten(1, 2), F.pad(levels, (0, ahead))
         vectors = None
         if embedded.frame is not None:
@@ -297,6 +303,15 @@ class Diffusion(Denoiser):
         )
         maps = None if embedded.maps is None else embedded.maps[:, -1]
         return self._assemble(stacked, levels, vectors, embedded.once, maps, recall, embedded.text)
+
+    def _blurred(self, state: State, past: Tensor, back: int) -> Tensor:
+        """The past as guidance on history compares with: through noise that is each frame's own."""
+        level = self.config.history_level
+        if level == 0:
+            return past
+        k, numbers = past.shape[1], state.frame[:, None] - back + torch.arange(-past.shape[1], 0, device=past.device)
+        drawn = [noise.normal(state.key, numbers[:, j].clamp_min(0), BLUR, past.shape[2:]) for j in range(k)]
+        return corrupt(past, torch.stack(drawn, 1), torch.full(past.shape[:2], level, device=past.device))
 
     def _declared(self, frames: Tensor, level: Tensor) -> Tensor:
         """What is shown of clean frames that are declared to stand at a level: x_t without its noise."""
@@ -332,9 +347,9 @@ class Diffusion(Denoiser):
         """Whole clips at once: keep the frames marked in ``known`` and dream the others, by a sampling table.
 
         segment: (B, T), whose controls lead to every frame; frames that are not known may hold anything. table: (S + 1,
-        T) of :mod:`worldloom.nn.tables`; None: all together if the model was trained on whole clips, else one after the
-        other. Raises :class:`ContractError` for a table or a marking that does not fit the clip, and
-        :class:`UnsupportedError` for what the model was not trained to see: later frames (``ahead``), noisy ones
-        (``joint``), or no frame at all.
+        T) of :mod:`worldloom.nn.tables`; None: all together in ``steps`` steps, but at least 8, if the model was
+        trained on whole clips, else one after the other in ``steps``. Raises :class:`ContractError` for a table or a
+        marking that does not fit the clip, and :class:`UnsupportedError` for what the model was not trained to see:
+        later frames (``ahead``), noisy ones (``joint``), or no frame at all.
         """
         return fill(self, segment, known, seed, table)

@@ -76,7 +76,7 @@ def guided(guidance: Mapping[str, float], estimate: Callable[[str | None], Tenso
 
     ``estimate(None)`` sees everything, ``estimate(name)`` all but one condition. Guiding an estimate of x is guiding
     the velocity or the noise: at one level each is a linear map of the others. ``history`` is a condition like any
-    other (Song et al. 2025, "History-guided video diffusion").
+    other, hidden whole or in part (Song et al. 2025, "History-guided video diffusion").
     """
     full = estimate(None)
     out = full

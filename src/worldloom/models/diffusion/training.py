@@ -98,9 +98,10 @@ def draw_clip_levels(
 ) -> Float[Tensor, "b t"]:
     """Levels of whole clips, each frame its own, so that every sampling table lies inside what is trained.
 
-    In half of the clips all noisy frames share one level, which a quarter of the time is 0, where sampling starts; in
-    the others each has its own, a tenth of them 0. Some frames are clean: in half of the clips a prefix of random
-    length (a prompt), in the others any frames (keyframes, an ending).
+    In two fifths of the clips all noisy frames share one level, which a quarter of the time is 0, where sampling
+    starts; in two fifths each has its own, a tenth of them 0; in the others they fall with time, slowly as in a pyramid
+    or at once as frame by frame. Some frames are clean: in half of the clips a prefix of random length (a prompt), in
+    the others any frames (keyframes, an ending).
     """
 
     def rand(*shape: int) -> Tensor:
@@ -110,10 +111,13 @@ def draw_clip_levels(
     own = torch.where(rand(b, t) < 0.1, 0.0, own)
     one = draw_levels(model.config.flow, (b, 1), device, generator)
     one = torch.where(rand(b, 1) < 0.25, 0.0, one).expand(b, t)
-    levels = torch.where(rand(b, 1) < 0.5, own, one)
+    which = rand(b, 1)
     share = rand(b, 1) * (rand(b, 1) < 0.75)
     prefix = torch.arange(t, device=device) < share * t
     clean = torch.where(rand(b, 1) < 0.5, prefix, rand(b, t) < share)
+    behind = ((~prefix).cumsum(1) - 1).clamp_min(0)
+    falling = (draw_levels(model.config.flow, (b, 1), device, generator) - behind * rand(b, 1) ** 2).clamp_min(0)
+    levels = torch.where(which < 0.4, own, torch.where(which < 0.8, one, falling))
     return torch.where(clean, 1.0, levels)
 
 
