@@ -68,8 +68,11 @@ ROWS = {
     "base, another seed": Row(BASE, seed=1),
     "flow": Row(replace(BASE, flow=replace(BASE.flow, target="flow")), otherwise=FOUR),
     "v": Row(replace(BASE, flow=replace(BASE.flow, target="v")), otherwise=FOUR),
-    "noise": Row(replace(BASE, flow=replace(BASE.flow, target="noise")), otherwise=FOUR),
-    "noise, never pure": Row(replace(BASE, flow=replace(BASE.flow, target="noise", pure=0.0)), otherwise=FOUR),
+    "noise": Row(
+        replace(BASE, flow=replace(BASE.flow, target="noise", weighting="noise", pure=0.0)),
+        otherwise={**FOUR, "16 steps": {"steps": 16}},
+    ),
+    "noise, weighed as x": Row(replace(BASE, flow=replace(BASE.flow, target="noise")), otherwise=FOUR),
     "min-SNR": Row(replace(BASE, flow=replace(BASE.flow, weighting="min_snr")), otherwise=FOUR),
     "context noise 0.05": Row(replace(BASE, context_noise=0.05), otherwise={"told 0.05": {"told_noise": 0.05}}),
     "context noise 0.3": Row(replace(BASE, context_noise=0.3), otherwise={"told 0.1": {"told_noise": 0.1}}),
@@ -87,8 +90,8 @@ GROUPS: dict[str, tuple[str, dict[str, str]]] = {
     "target": (
         "What the network emits, and how its error is weighed",
         {
-            "base": "x, weighed as a velocity", "flow": "flow: x - e", "v": "v", "noise": "noise: e",
-            "noise, never pure": "noise, never trained at pure noise", "min-SNR": "x, weighed by min-SNR",
+            "base": "x, weighed as a velocity", "flow": "flow: x - e", "v": "v", "noise": "noise: e, as DDPM",
+            "noise, weighed as x": "noise, weighed as x is", "min-SNR": "x, weighed by min-SNR",
         },
     ),
     "noise": (
