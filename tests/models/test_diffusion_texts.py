@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from diffusion_toys import make
 from torch import Tensor
 
-from worldloom.contract import Control, Sensor, Spec, WorldloomError
+from worldloom.contract import ContractError, Control, Sensor, Spec, WorldloomError
+from worldloom.imagination.prompts import prompted
 from worldloom.models.diffusion import Diffusion, DiffusionConfig, TextConfig, texts
 from worldloom.nn.words import batch_of_tokens
 
+ENCODER_WORDS = ("red", "blue", "ball", "fast", "slow")
 WORDS = ("red", "blue", "ball", "fast")
 TEXT = Control("tokens", (4,), n=4, names=WORDS, per="once")
 SPEC = Spec({"camera": Sensor("image", (3, 16, 16))}, {"text": TEXT})
@@ -45,7 +49,7 @@ class Fake:
     def tokenize(self, new: Sequence[str], return_tensors: str, padding: bool) -> dict[str, Tensor]:
         assert return_tensors == "pt" and padding  # noqa: PT018
         self.asked += new
-        words = [[WORDS.index(w) + 1 for w in text.split()] for text in new]
+        words = [[ENCODER_WORDS.index(w) + 1 for w in text.split()] for text in new]
         longest = max(map(len, words))
         ids = torch.tensor([w + [0] * (longest - len(w)) for w in words])
         return {"input_ids": ids, "attention_mask": (ids > 0).long()}
@@ -76,6 +80,22 @@ def test_a_frozen_encoder_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> No
     assert fake.asked == ["red ball", "blue ball fast"]  # each text is encoded once
     x.sum().backward()
     assert encoder.project.weight.grad is not None
+
+
+def test_a_frozen_encoder_reads_words_that_no_caption_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "load_encoder", Fake().load)
+    text = TextConfig(width=32, encoder="some/encoder")
+    model = make(SPEC, text=text)
+    other = model.reading(["red ball", "Ball, slow"])
+    assert model.spec == SPEC  # untouched
+    assert model.conditions.texts["text"].control == TEXT
+    made = [prompted(model, text=text, frames=4, seed=3) for text in ("red ball", "blue ball", "slow ball")]
+    assert made[2].control["text"].tolist() == [[4, 2, 5, 5]]
+    assert [int((a.obs["camera"] != b.obs["camera"]).any()) for a, b in pairwise(made)] == [1, 1]
+    assert all(a is b for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    small = make(SPEC)
+    with pytest.raises(ContractError, match="does not know the word 'slow'"):
+        prompted(small, text="slow ball", frames=4)
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,8 @@ def prompted(
 ) -> Segment:
     """Videos (B, ``frames``) of a model that can ``fill``; given frames stand in them unchanged.
 
-    text: for all videos, or one for each. Left out, the model is told nothing.
+    text: for all videos, or one for each. Left out, the model is told nothing. Words are those of the world's captions;
+        a model that reads more of them says so by a method ``reading``.
     first: how the videos begin, last: how they end: uint8 (C, H, W) a picture, (T, C, H, W) a clip, or (B, T, C, H, W)
         one for each. First alone is image-to-video or extension, last alone extension backward, both infilling.
     table: a name of :data:`~worldloom.nn.tables.TABLES`, or a table (S + 1, T) of your own; None: the model's default.
@@ -69,6 +70,9 @@ def prompted(
         raise ContractError(f"frames and batch must be at least 1, found {frames} and {batch}.")
     if size is not None:
         model = _at_size(model, size)
+    reading = getattr(model, "reading", None)
+    if text is not None and reading is not None:
+        model = reading([text] if isinstance(text, str) else text)
     if guidance is not None:
         model = _guided(model, guidance)
     sensor, shape = _only_image(model)

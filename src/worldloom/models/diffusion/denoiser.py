@@ -20,7 +20,9 @@ from worldloom.models.diffusion.conditions import Conditions
 from worldloom.models.diffusion.config import DiffusionConfig
 from worldloom.models.diffusion.flow import to_clean, visible, whole
 from worldloom.models.diffusion.shortcut import learnt
+from worldloom.models.diffusion.texts import FrozenText, shared
 from worldloom.nn.conv import quarters
+from worldloom.nn.words import split
 from worldloom.tokenizers.continuous import Continuous
 
 NEARLY_CLEAN = 0.8
@@ -108,6 +110,22 @@ class Denoiser(WorldModel):
         same.spec, same.pixels = dataclasses.replace(self.spec, shown=shown, given=given), shown[self.sensor].shape
         same.shape = same.pixels if self.codec is None else self.codec.latent_shape((1, *same.pixels))[1:]
         same._check_size()
+        return same
+
+    def reading(self, texts: Sequence[str]) -> Denoiser:
+        """The model that reads these texts: the same, or where a frozen encoder reads, one with their words added to
+        those of the spec, weights shared. (The small encoder knows the words it was trained on alone.)"""
+        found = {n: part for n, part in self.conditions.texts.items() if isinstance(part, FrozenText)}
+        if not found:
+            return self
+        ((name, reader),) = found.items()
+        old = self.spec.given[name]
+        new = sorted({word for text in texts for word in split(text)} - set(old.names))
+        control = dataclasses.replace(old, n=old.n + len(new), names=(*old.names, *new))
+        same = shared(self)
+        same.spec = dataclasses.replace(self.spec, given={**self.spec.given, name: control})
+        same.conditions = shared(self.conditions)
+        same.conditions.texts = nn.ModuleDict({name: reader.with_words(control)})
         return same
 
     # ------------------------------------------------------------------------------ pieces

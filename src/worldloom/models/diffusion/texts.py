@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from worldloom.nn.words import to_text
 
 Encoded: TypeAlias = tuple[Float[Tensor, "b k e"], Bool[Tensor, "b k"]]
 """Vectors, zero for padding, and which are real."""
+M = TypeVar("M", bound=nn.Module)
 KEPT = 4096
 """Texts whose vectors by a frozen encoder are kept."""
 
@@ -31,8 +33,8 @@ class TextConfig:
     layers: int = 2
     """Layers of attention among the tokens, in the small encoder that is trained along with the model."""
     encoder: str | None = None
-    """Name or folder of a Hugging Face encoder that takes its place, frozen; it is not stored with the model. Needs the
-    extra ``worldloom[text]``."""
+    """Name or folder of a Hugging Face encoder that takes its place, frozen. It is not stored with the model: who loads
+    the model loads it too, by this name. Needs the extra ``worldloom[text]``."""
 
     def __post_init__(self) -> None:
         at_least(self, 0, "layers")
@@ -72,7 +74,8 @@ class SmallText(nn.Module):
 class FrozenText(nn.Module):
     """The words of a control, read by an encoder of Hugging Face, and a linear layer to the model's width.
 
-    The encoder's weights are neither trained nor stored with the model: whoever loads it needs the encoder too.
+    The encoder's weights are neither trained nor stored with the model: whoever loads it needs the encoder too. It
+    reads any word.
     """
 
     def __init__(self, control: Control, config: TextConfig):
@@ -81,6 +84,12 @@ class FrozenText(nn.Module):
         # In a list, so that its weights are not the module's.
         self._encoder = [Encoder(str(config.encoder))]
         self.project = nn.Linear(self._encoder[0].width, config.width)
+
+    def with_words(self, control: Control) -> FrozenText:
+        """The same, weights shared, for a control of other words."""
+        same = shared(self)
+        same.control = control
+        return same
 
     def forward(self, tokens: Int64[Tensor, "b l"]) -> Encoded:
         """Tokens (B, L) to vectors (B, tokens of the longest text, width)."""
@@ -116,6 +125,13 @@ class Encoder:
         return padded.to(device), real.to(device)
 
 
+def shared(module: M) -> M:
+    """A module with the same parts, one of which may then be exchanged in it alone."""
+    same = copy.copy(module)
+    same._modules = dict(module._modules)
+    return same
+
+
 def load_encoder(name: str) -> tuple[Callable[..., Any], Callable[..., Any], int]:
     """(tokenizer, encoder, width of its vectors) by name or folder. Weights are read from safetensors alone, and no
     code that comes with them is run."""
@@ -135,4 +151,4 @@ def load_encoder(name: str) -> tuple[Callable[..., Any], Callable[..., Any], int
     return tokenizer, encoder, encoder.config.hidden_size
 
 
-__all__ = ["Encoded", "FrozenText", "SmallText", "TextConfig", "load_encoder", "make_text"]
+__all__ = ["Encoded", "FrozenText", "SmallText", "TextConfig", "load_encoder", "make_text", "shared"]
