@@ -159,6 +159,9 @@ def test_piece_by_piece_equals_the_whole(time: int, temporal: bool, groups: int)
     torch.testing.assert_close(torch.cat(found, 1), latents, atol=1e-5, rtol=0.0)
     torch.testing.assert_close(torch.cat(frames, 1), whole, atol=1e-5, rtol=0.0)
     assert [{k: x.shape for k, x in c.items()} for c in (encoder, decoder)] == shapes
+    if f > 1:  # one frame alone would pass for a whole group
+        with pytest.raises(ContractError, match=rf"rows \[0, 1\] have seen frames: give {f} at a time"):
+            model.encode_next(video[:, :1], encoder)
 
 
 def test_a_row_whose_video_begins_anew_forgets_the_others_go_on() -> None:

@@ -203,7 +203,12 @@ class Continuous(nn.Module):
         A first frame alone may be given as it is; in a batch where only some rows begin, repeat it ``f`` times.
         """
         f = self.factor_time
-        if frames.shape[1] == 1:
+        if frames.shape[1] == 1 < f:
+            if bool(cache["seen"].any()):
+                raise ContractError(
+                    f"A frame alone is a video's first, and rows {cache['seen'].nonzero().flatten().tolist()} have seen "
+                    f"frames: give {f} at a time (where a row begins anew, its first frame {f} times)."
+                )
             frames = frames.expand(-1, f, -1, -1, -1)
         if frames.shape[1] % f:
             raise ContractError(
