@@ -206,8 +206,8 @@ class Continuous(nn.Module):
         if frames.shape[1] == 1 < f:
             if bool(cache["seen"].any()):
                 raise ContractError(
-                    f"A frame alone is a video's first, and rows {cache['seen'].nonzero().flatten().tolist()} have seen "
-                    f"frames: give {f} at a time (where a row begins anew, its first frame {f} times)."
+                    f"A frame alone is a video's first, and rows {cache['seen'].nonzero().flatten().tolist()} have "
+                    f"seen frames: give {f} at a time (where a row begins anew, its first frame {f} times)."
                 )
             frames = frames.expand(-1, f, -1, -1, -1)
         if frames.shape[1] % f:
