@@ -124,6 +124,19 @@ def test_a_continuous_control_takes_its_bounds_and_zeros(low, share, entry, side
         control.check(torch.full((1, len(low)), torch.nan), (1,), "action")
 
 
+def test_rest_is_what_does_nothing_and_not_the_null_value():
+    moves = Control("discrete", n=3, names=("left", "Stay ", "right"))
+    assert moves.rest(2, 4).tolist() == [[1] * 4] * 2
+    assert moves.null().item() == 3
+    assert Control("discrete", n=2, names=("left", "right")).rest() is None
+    assert Control("discrete", n=2).rest() is None
+    pull = Control("continuous", (3,), low=(-1.0, 0.2, -3.0), high=(1.0, 1.0, -2.0))
+    assert pull.rest(2).tolist() == [[0.0, pytest.approx(0.2), -2.0]] * 2
+    pull.check(pull.rest(5), (5,), "action")
+    assert Control("continuous", (2,)).rest().tolist() == [0.0, 0.0]
+    assert Control("tokens", (4,), n=9).rest() is None
+
+
 def test_the_null_value_passes_every_check():
     for control in (
         Control("discrete", n=3),

@@ -29,6 +29,14 @@ def test_imagine_dreams_beside_the_true_world(name: str, fresh: Path) -> None:
     assert len(frames) == 24
 
 
+def test_actions_at_rest_can_be_asked_for_and_null_ones_can_not() -> None:
+    code, out, _ = command("imagine", "duo", "--frames", "12", "--actions", "rest", "--out", "rest.png")
+    assert code == 0, out
+    code, _, err = command("imagine", "duo", "--actions", "null")
+    assert code == 2
+    assert "rest" in err
+
+
 def test_imagine_takes_another_of_the_starts_and_says_how_many_there_are() -> None:
     assert command("imagine", "balls", "--frames", "2", "--start", "7", "--out", "d.png")[0] == 0
     code, _, err = command("imagine", "balls", "--frames", "2", "--start", "8", "--out", "d.png")

@@ -106,15 +106,18 @@ def test_one_picture_for_each():
     assert shades(prompted(Ladder(), first=firsts, last=picture(99), frames=4)) == [[10, 11, 12, 99], [60, 61, 62, 99]]
 
 
-def test_controls_are_cut_with_their_frames_and_null_where_nothing_is_said():
-    kinds = {"action": Control("discrete", n=4), "wind": Control("continuous", (1,)), "text": TEXT}
+def test_controls_are_cut_with_their_frames_and_null_or_at_rest_where_nothing_is_said():
+    moves, jumps = (Control("discrete", n=4, names=("left", "stay", "right", "up")), Control("discrete", n=4))
+    kinds = {"action": moves, "jump": jumps, "wind": Control("continuous", (1,)), "text": TEXT}
     model = Ladder(kinds)
     wind = torch.arange(10.0).reshape(1, 10, 1)
     prompted(model, first=picture(0), frames=10, chunk=6, overlap=2, control={"wind": wind})
     (a, *_), (b, *_) = model.asked
     assert torch.equal(a.control["wind"], wind[:, :6])
     assert torch.equal(b.control["wind"], wind[:, 4:])
-    assert a.control["action"].tolist() == [[4] * 6]
+    assert a.control["action"].tolist() == [[4] + [1] * 5]  # nothing was done to begin
+    assert b.control["action"].tolist() == [[1] * 6]
+    assert a.control["jump"].tolist() == [[4] * 6]
     assert a.first.tolist() == [[True] + [False] * 5]
     assert not b.first.any()
     assert a.valid.all()

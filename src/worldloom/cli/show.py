@@ -31,8 +31,8 @@ class Imagine:
     """Which held-out start."""
     prompt: int = 4
     """Held-out frames to begin with."""
-    actions: Literal["recorded", "random", "null"] = "recorded"
-    """Where actions come from; ``recorded`` goes on with random ones after the recording's end."""
+    actions: Literal["recorded", "random", "rest"] = "recorded"
+    """Where actions come from: ``rest`` does nothing; ``recorded`` ends with random ones, after the recording's end."""
     data: Path | None = None
     """Dataset to take the start from; by default the run's own, and without it the starts stored in the run."""
     text: str | None = None

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from worldloom.contract.errors import ContractError
 
+RESTING = ("stay", "noop", "no-op", "no_op", "none", "null", "nothing", "do nothing", "do_nothing", "idle", "wait")
+"""Names of discrete choices that do nothing, in any case."""
+
 
 def _sizes(shape: Sequence[int]) -> tuple[int, ...]:
     """A shape as whole numbers, whose tensors this world's computers can hold."""
@@ -110,6 +113,24 @@ class Control:
         if self.kind in ("discrete", "tokens"):
             return torch.full((*lead, *self.shape), self.n, dtype=torch.int64, device=device)
         return torch.zeros((*lead, *self.shape), device=device)
+
+    def rest(self, *lead: int, device: torch.device | str | None = None) -> Tensor | None:
+        """The value that does nothing, shape ``(*lead, *shape)``: the choice with such a name (:data:`RESTING`); of a
+        continuous control zeros, or the bound that is nearest to them. None where it is not known.
+
+        Not the null value: that says that nothing was chosen, which a model has seen at the start of episodes alone.
+        """
+        if self.kind == "discrete":
+            named = [i for i, name in enumerate(self.names) if name.strip().casefold() in RESTING]
+            return torch.full(lead, named[0], dtype=torch.int64, device=device) if named else None
+        if self.kind != "continuous":
+            return None
+        value = torch.zeros(self.shape, device=device)
+        if self.low:
+            value = value.maximum(torch.tensor(self.low, dtype=torch.float32, device=device))
+        if self.high:
+            value = value.minimum(torch.tensor(self.high, dtype=torch.float32, device=device))
+        return value.expand(*lead, *self.shape).clone()
 
     def check(self, value: Tensor, lead: tuple[int, ...], name: str, *, values: bool = True) -> None:
         """Raise :class:`ContractError` unless ``value`` has shape ``(*lead, *shape)``, the right kind of

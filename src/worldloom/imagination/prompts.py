@@ -56,7 +56,8 @@ def prompted(
         attribute ``shift`` says, if it has one (:func:`~worldloom.nn.tables.times`).
     size: (height, width) other than those trained on, for a model with a method ``at_size``.
     guidance: weight of each condition that is guided by, in place of the model's own.
-    control: values of further controls, (B, frames, ...) or, given once, (B, ...); what is left out is null.
+    control: values of further controls, (B, frames, ...) or, given once, (B, ...). Of what is left out an action
+        rests (:meth:`~worldloom.contract.Control.rest`), all else is null.
     chunk: frames that are dreamed together in longer videos, by default as many as the model was trained on (or as a
         table of your own has); overlap: how many of them it shares at least with the ones before, by default half.
     seed: makes the draws; row i of the first window uses (seed, i).
@@ -257,9 +258,14 @@ def _controls(
     rows: int,
     frames: int,
 ) -> dict[str, Tensor]:
-    """All that the model is given: the text's tokens, what was handed in, and else the null value."""
+    """All that the model is given: the text's tokens, what was handed in, and else nothing: an action that rests where
+    one is known, or the null value."""
     given = model.spec.given
     out = {name: kind.null(rows, *([frames] if kind.per == "frame" else [])) for name, kind in given.items()}
+    for name, kind in given.items():
+        rest = kind.rest(rows, frames - 1)
+        if kind.per == "frame" and rest is not None:
+            out[name][:, 1:] = rest
     for name, value in control.items():
         if name not in given:
             raise ContractError(f"Unknown control {name!r}: this model is given {sorted(given) or 'none'}.")

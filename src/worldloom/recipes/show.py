@@ -33,7 +33,7 @@ def imagine_video(
     frames: int = 200,
     start: int = 0,
     prompt: int = 4,
-    actions: Literal["recorded", "random", "null"] = "recorded",
+    actions: Literal["recorded", "random", "rest"] = "recorded",
     data: Path | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -111,11 +111,16 @@ def _actions(spec: Spec, segment: Segment, prompt: int, frames: int, source: str
     control = spec.action
     if control is None:
         return None
-    null = control.null(1, frames)
-    if source == "null":
-        return null
+    if source == "rest":
+        rest = control.rest(1, frames)
+        if rest is None:
+            raise WorldloomError(
+                f"--actions rest: which action does nothing is not known; among {list(control.names) or control.n} "
+                "none is called stay, noop or alike. Take --actions recorded or random."
+            )
+        return rest
     rng = np.random.default_rng(seed)
-    drawn = torch.from_numpy(np.stack([sample_action(control, 1, rng) for _ in range(frames)], 1)).to(null.dtype)
+    drawn = torch.from_numpy(np.stack([sample_action(control, 1, rng) for _ in range(frames)], 1)).to(control.dtype)
     if source == "recorded" and segment.action is not None:
         known = segment.action[:, prompt : prompt + frames]
         drawn[:, : known.shape[1]] = known

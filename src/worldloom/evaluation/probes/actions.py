@@ -16,8 +16,6 @@ from worldloom.evaluation.probes.base import NotMeasurableError
 from worldloom.evaluation.probes.dreams import Dreams
 from worldloom.evaluation.tracking import track_clip
 
-NOTHING = ("stay", "noop", "no-op", "no_op", "none", "null", "nothing", "do nothing", "do_nothing", "idle", "wait")
-"""Names of discrete actions that do nothing, in any case."""
 OPPOSITES = {"left": "right", "right": "left", "up": "down", "down": "up"}
 STATE = ("position", "velocity", "radius")
 """What the exact world must know of a start to be played from it."""
@@ -66,8 +64,8 @@ def nothing(dreams: Dreams) -> Choice | None:
     control = control_of(dreams)
     if control.kind == "continuous":
         return choices(dreams)[0]
-    named = [i for i, name in enumerate(control.names) if name.strip().casefold() in NOTHING]
-    return Choice(control.names[named[0]], named[0]) if named else None
+    rest = control.rest()
+    return None if rest is None else Choice(control.names[int(rest)], int(rest))
 
 
 def held_still(choice: Choice, starts: int, frames: int) -> np.ndarray:
