@@ -18,26 +18,27 @@ from worldloom.worlds.balls import CaptionsConfig
 
 
 def recipe() -> Recipe:
-    """Captioned balls, 64×64, in latents of 8×8×8; clips of 16 frames."""
+    """Captioned balls, 64×64, in latents of 8×16×16; clips of 16 frames."""
     return Recipe(
         name="sora",
-        about="videos of balls from a text, a picture or a clip (2 CPU cores, 45 minutes)",
+        about="videos of balls from a text, a picture or a clip (2 CPU cores, 90 minutes)",
         family="diffusion",
         model=DiffusionConfig(
             history=3,
             ahead=3,
             memory=12,
-            prompt=2,
+            prompt=1,
             targets=4,
             joint=0.75,
             drop={"text": 0.1},
             steps=1,
+            told_noise=0.1,
             flow=FlowConfig(pure=0.9, mean=-0.6, spread=1.0),
-            codec=ContinuousConfig(),
-            backbone=BackboneConfig(attention=2, fold=1),
+            codec=ContinuousConfig(halvings=0),
+            backbone=BackboneConfig(attention=2, fold=2),
         ),
         train=TrainConfig(
-            minutes=44.0, batch=16, lr=2e-3, optimizer="muon", warmup=100, decay="linear", ema=0.998, log_every=50
+            minutes=88.0, batch=16, lr=2e-3, optimizer="muon", warmup=100, decay="linear", ema=0.998, log_every=50
         ),
         env="captions",
         world=CaptionsConfig(),
