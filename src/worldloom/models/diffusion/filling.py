@@ -113,9 +113,8 @@ def fill(model: Diffusion, segment: Segment, known: Bool[Tensor, "b t"], seed: i
                 model.show(clip, shown, told, i if i < len(old) else None)
             held[hidden] = list(frames)
             seen = reach[:, moving]
-            if (
-                hidden == "history" and not cfg.history_level
-            ):  # what is finished; frames that are made together go on seeing each other
+            # Hidden is what is finished; frames that are made together go on seeing each other.
+            if hidden == "history" and not cfg.history_level:
                 seen = seen & (times < 1)[:, None]
             around = model.around(clip, moving, seen, segment.first)
             noisy = torch.stack([frames[i] for i in moving], 1)
